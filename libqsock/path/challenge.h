@@ -1,0 +1,33 @@
+/* PATH_CHALLENGE and PATH_RESPONSE on one path. RFC 9000 8.2 */
+#ifndef PATH_CHALLENGE_H
+#define PATH_CHALLENGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/rng.h"
+
+#define CHALLENGE_QUEUE 8	/* responses owed at once; more challenges are dropped */
+
+struct challenge {
+	uint8_t owed[CHALLENGE_QUEUE][8];
+	unsigned nowed;
+	uint8_t ours[8];
+	bool pending;		/* our challenge waits for its response */
+	bool want_send;
+	uint64_t deadline_us;	/* our validation is given up then */
+};
+
+void challenge_init(struct challenge *c);
+void challenge_on_received(struct challenge *c, const uint8_t data[8]);
+/* Next response to send; removed from the queue. false: none. */
+bool challenge_next_response(struct challenge *c, uint8_t data[8]);
+/* Start validating: three PTO from now. */
+void challenge_start(struct challenge *c, const struct rng *rng, uint64_t now_us, uint64_t pto_us);
+/* true: it validates the path. RFC 9000 8.2.3 */
+bool challenge_on_response(struct challenge *c, const uint8_t data[8]);
+void challenge_on_lost(struct challenge *c);
+/* Gave up? */
+bool challenge_on_time(struct challenge *c, uint64_t now_us);
+
+#endif

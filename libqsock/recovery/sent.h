@@ -1,0 +1,57 @@
+/* Sent packets awaiting acknowledgement, and what each carried. Plain data: loss
+ * detection and congestion control read it, conn dispatches on the frames. */
+#ifndef RECOVERY_SENT_H
+#define RECOVERY_SENT_H
+
+#include <bsd/sys/queue.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/frame.h"
+
+#define SENT_INLINE 2
+
+/* What has to be known of a frame when its packet is acknowledged or lost. */
+struct sent_frame {
+	uint8_t retx;		/* enum retx */
+	bool fin;		/* STREAM: carried FIN. MAX_STREAMS, STREAMS_BLOCKED: unidirectional */
+	uint32_t len;		/* CRYPTO, STREAM: bytes */
+	uint64_t id;		/* stream id, or sequence number of a CID, or level of CRYPTO */
+	uint64_t off;		/* CRYPTO, STREAM: offset; else the value sent */
+};
+
+struct sent_packet {
+	TAILQ_ENTRY(sent_packet) link;
+	uint64_t pn;
+	uint64_t at_us;
+	uint32_t bytes;		/* UDP payload share, tag included */
+	bool eliciting;
+	bool in_flight;		/* counts toward congestion control */
+	bool ect;		/* sent ECT(0) */
+	uint64_t acks_up_to;	/* largest of the ACK it carried; PN_NONE: none */
+	/* for rate samples of congestion control */
+	uint64_t delivered_bytes, delivered_at_us, first_sent_at_us;
+	bool app_limited;
+	uint16_t nframes, cap;
+	struct sent_frame *frames;	/* inl or heap */
+	struct sent_frame inl[SENT_INLINE];
+};
+TAILQ_HEAD(sent_list, sent_packet);
+
+/* A free list so that steady state allocates nothing. */
+struct sent_pool {
+	struct sent_list free;
+	uint32_t nfree;
+};
+void sent_pool_init(struct sent_pool *p);
+void sent_pool_fini(struct sent_pool *p);
+/* Emptied packet, or NULL on no memory. */
+struct sent_packet *sent_new(struct sent_pool *p);
+void sent_free(struct sent_pool *p, struct sent_packet *s);
+void sent_free_list(struct sent_pool *p, struct sent_list *l);
+/* Room for one more frame, zeroed; NULL on no memory. Merges nothing. */
+struct sent_frame *sent_add_frame(struct sent_packet *s);
+/* Make sure the next n sent_add_frame calls cannot fail. 0; QE_NOMEM. */
+int sent_reserve(struct sent_packet *s, unsigned n);
+
+#endif
