@@ -117,7 +117,7 @@ _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
  * EINTR, ECONNRESET, EMFILE (tested before, nothing is lost), EPROTO. flags: MSG_DONTWAIT, MSG_CMSG_CLOEXEC. fds unused: -1. */
 int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
 int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
-/* The engine's side of recv, keeping the last byte queued. */
+/* The engine's side of recv, keeping the last byte queued; EAGAIN when there is no whole record. */
 int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */
