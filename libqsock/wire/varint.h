@@ -35,18 +35,19 @@ static inline uint64_t rd_varint(struct rd *r)
 		return 0;
 	}
 	const uint8_t *p = r->p;
-	size_t n = (size_t)1 << (*p >> 6);
+	unsigned prefix = *p >> 6;
+	size_t n = (size_t)1 << prefix;
 	if (rd_left(r) < n) {
 		r->failed = true;
 		return 0;
 	}
 	r->p += n;
-	switch (n) {
-	case 1:
+	switch (prefix) {
+	case 0:
 		return *p;
-	case 2:
+	case 1:
 		return (uint64_t)(*p & 0x3f) << 8 | p[1];
-	case 4:
+	case 2:
 		return varint_be4(p) & 0x3fffffff;
 	default:
 		return (varint_be4(p) << 32 | varint_be4(p + 4)) & VARINT_MAX;
