@@ -26,6 +26,14 @@ enum frame_kind {
 	FRAME_KIND_COUNT
 };
 
+/* First type of each kind, as on the wire; the low bits of some carry flags. */
+enum {
+#define FRAME(name, lo, hi, where, eliciting, cls) FRAME_TYPE_##name = lo,
+#include "wire/frames.def"
+#undef FRAME
+};
+enum { STREAM_FIN = 0x01, STREAM_LEN = 0x02, STREAM_OFF = 0x04 };	/* RFC 9000 19.8 */
+
 struct frame_info {
 	const char *name;	/* as the RFC writes it; APPLICATION_CLOSE for type 0x1d */
 	uint8_t lo, hi;		/* type range */

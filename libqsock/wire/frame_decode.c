@@ -5,9 +5,6 @@
 #include "base/err.h"
 #include "wire/frame.h"
 
-#define STREAM_FIN 0x01
-#define STREAM_LEN 0x02
-#define STREAM_OFF 0x04
 #define STREAMS_MAX (UINT64_C(1) << 60)	/* stream IDs must fit 62 bits. RFC 9000 4.6 */
 
 const struct frame_info frame_table[FRAME_KIND_COUNT] = {

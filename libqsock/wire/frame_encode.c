@@ -5,11 +5,6 @@
 
 #include "wire/frame.h"
 
-#define STREAM_TYPE 0x08
-#define STREAM_FIN 0x01
-#define STREAM_LEN 0x02
-#define STREAM_OFF 0x04
-
 /* A frame that is a type and n numbers. */
 static bool write_numbers(struct wr *w, uint8_t type, const uint64_t *v, size_t n)
 {
@@ -33,57 +28,57 @@ bool frame_write_padding(struct wr *w, size_t n)
 
 bool frame_write_ping(struct wr *w)
 {
-	return write_numbers(w, 0x01, NULL, 0);
+	return write_numbers(w, FRAME_TYPE_PING, NULL, 0);
 }
 
 bool frame_write_handshake_done(struct wr *w)
 {
-	return write_numbers(w, 0x1e, NULL, 0);
+	return write_numbers(w, FRAME_TYPE_HANDSHAKE_DONE, NULL, 0);
 }
 
 bool frame_write_reset_stream(struct wr *w, uint64_t id, uint64_t code, uint64_t final_size)
 {
-	return write_numbers(w, 0x04, (const uint64_t[]){ id, code, final_size }, 3);
+	return write_numbers(w, FRAME_TYPE_RESET_STREAM, (const uint64_t[]){ id, code, final_size }, 3);
 }
 
 bool frame_write_stop_sending(struct wr *w, uint64_t id, uint64_t code)
 {
-	return write_numbers(w, 0x05, (const uint64_t[]){ id, code }, 2);
+	return write_numbers(w, FRAME_TYPE_STOP_SENDING, (const uint64_t[]){ id, code }, 2);
 }
 
 bool frame_write_max_data(struct wr *w, uint64_t max)
 {
-	return write_numbers(w, 0x10, &max, 1);
+	return write_numbers(w, FRAME_TYPE_MAX_DATA, &max, 1);
 }
 
 bool frame_write_max_stream_data(struct wr *w, uint64_t id, uint64_t max)
 {
-	return write_numbers(w, 0x11, (const uint64_t[]){ id, max }, 2);
+	return write_numbers(w, FRAME_TYPE_MAX_STREAM_DATA, (const uint64_t[]){ id, max }, 2);
 }
 
 bool frame_write_max_streams(struct wr *w, bool uni, uint64_t max)
 {
-	return write_numbers(w, uni ? 0x13 : 0x12, &max, 1);
+	return write_numbers(w, FRAME_TYPE_MAX_STREAMS | uni, &max, 1);
 }
 
 bool frame_write_data_blocked(struct wr *w, uint64_t limit)
 {
-	return write_numbers(w, 0x14, &limit, 1);
+	return write_numbers(w, FRAME_TYPE_DATA_BLOCKED, &limit, 1);
 }
 
 bool frame_write_stream_data_blocked(struct wr *w, uint64_t id, uint64_t limit)
 {
-	return write_numbers(w, 0x15, (const uint64_t[]){ id, limit }, 2);
+	return write_numbers(w, FRAME_TYPE_STREAM_DATA_BLOCKED, (const uint64_t[]){ id, limit }, 2);
 }
 
 bool frame_write_streams_blocked(struct wr *w, bool uni, uint64_t limit)
 {
-	return write_numbers(w, uni ? 0x17 : 0x16, &limit, 1);
+	return write_numbers(w, FRAME_TYPE_STREAMS_BLOCKED | uni, &limit, 1);
 }
 
 bool frame_write_retire_connection_id(struct wr *w, uint64_t seq)
 {
-	return write_numbers(w, 0x19, &seq, 1);
+	return write_numbers(w, FRAME_TYPE_RETIRE_CONNECTION_ID, &seq, 1);
 }
 
 static bool write_path(struct wr *w, uint8_t type, const uint8_t data[8])
@@ -96,19 +91,19 @@ static bool write_path(struct wr *w, uint8_t type, const uint8_t data[8])
 
 bool frame_write_path_challenge(struct wr *w, const uint8_t data[8])
 {
-	return write_path(w, 0x1a, data);
+	return write_path(w, FRAME_TYPE_PATH_CHALLENGE, data);
 }
 
 bool frame_write_path_response(struct wr *w, const uint8_t data[8])
 {
-	return write_path(w, 0x1b, data);
+	return write_path(w, FRAME_TYPE_PATH_RESPONSE, data);
 }
 
 bool frame_write_new_token(struct wr *w, const uint8_t *token, size_t len)
 {
 	assert(len > 0);
 	struct wr t = *w;
-	wr_uint(&t, 0x07, 1);
+	wr_uint(&t, FRAME_TYPE_NEW_TOKEN, 1);
 	wr_varint(&t, len);
 	wr_bytes(&t, token, len);
 	return wr_commit(w, &t);
@@ -119,7 +114,7 @@ bool frame_write_new_connection_id(struct wr *w, uint64_t seq, uint64_t retire_p
 {
 	assert(seq <= VARINT_MAX && retire_prior_to <= seq && cid->len >= 1);
 	struct wr t = *w;
-	wr_uint(&t, 0x18, 1);
+	wr_uint(&t, FRAME_TYPE_NEW_CONNECTION_ID, 1);
 	wr_varint(&t, seq);
 	wr_varint(&t, retire_prior_to);
 	wr_uint(&t, cid->len, 1);
@@ -140,7 +135,7 @@ bool frame_write_ack(struct wr *w, const struct rangeset *received, uint64_t del
 	size_t ecn_len = ecn ? varint_len(ecn[0]) + varint_len(ecn[1]) + varint_len(ecn[2]) : 0;
 
 	struct wr t = *w;
-	wr_uint(&t, ecn ? 0x03 : 0x02, 1);
+	wr_uint(&t, FRAME_TYPE_ACK | (ecn != NULL), 1);
 	wr_varint(&t, v->hi - 1);
 	wr_varint(&t, delay);
 	uint8_t *count = wr_claim(&t, count_width);
@@ -184,7 +179,7 @@ size_t frame_write_crypto_header(struct wr *w, uint64_t off, size_t len)
 {
 	assert(len > 0 && off <= VARINT_MAX - len);
 	struct wr t = *w;
-	wr_uint(&t, 0x06, 1);
+	wr_uint(&t, FRAME_TYPE_CRYPTO, 1);
 	wr_varint(&t, off);
 	size_t n = t.failed ? 0 : data_that_fits(wr_left(&t), len);
 	if (n == 0)
@@ -208,7 +203,7 @@ ptrdiff_t frame_write_stream_header(struct wr *w, uint64_t id, uint64_t off, siz
 		return -1;
 	wr_varint(&t, n);
 	*fin_written = fin && n == len;
-	*type = (uint8_t)(STREAM_TYPE | STREAM_LEN | (off ? STREAM_OFF : 0) | (*fin_written ? STREAM_FIN : 0));
+	*type = (uint8_t)(FRAME_TYPE_STREAM | STREAM_LEN | (off ? STREAM_OFF : 0) | (*fin_written ? STREAM_FIN : 0));
 	return wr_commit(w, &t) ? (ptrdiff_t)n : -1;
 }
 
@@ -227,7 +222,7 @@ bool frame_write_close(struct wr *w, bool application, uint64_t code, uint64_t f
 {
 	assert(code <= VARINT_MAX && frame_type <= VARINT_MAX);
 	struct wr t = *w;
-	wr_uint(&t, application ? 0x1d : 0x1c, 1);
+	wr_uint(&t, application ? FRAME_TYPE_APPLICATION_CLOSE : FRAME_TYPE_CONNECTION_CLOSE, 1);
 	wr_varint(&t, code);
 	if (!application)
 		wr_varint(&t, frame_type);
