@@ -14,7 +14,20 @@ ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -W
 	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(shell pkg-config --cflags $(PKG)) $(CFLAGS)
 LIBS := $(shell pkg-config --libs $(PKG)) -pthread
 
-SRC := $(wildcard libqsock/*/*.c)
+# The TLS backend goes by the OpenSSL it is built with, unless TLS_BACKEND=quic|compat is given (use an own B= then).
+H := \#
+ifndef TLS_BACKEND
+TLS_BACKEND := $(lastword $(shell printf '%s\n' '$(H)include <openssl/opensslv.h>' \
+	'$(H)if OPENSSL_VERSION_NUMBER >= 0x30500000L' quic '$(H)else' compat '$(H)endif' | \
+	$(CC) $(shell pkg-config --cflags $(PKG)) -E -P -))
+endif
+TLS_quic := libqsock/tls/tls_quic.c
+TLS_compat := libqsock/tls/tls_compat.c libqsock/tls/tls_early.c libqsock/tls/record.c
+ifeq ($(TLS_$(TLS_BACKEND)),)
+$(error no TLS backend "$(TLS_BACKEND)": quic or compat)
+endif
+
+SRC := $(filter-out $(filter-out $(TLS_$(TLS_BACKEND)),$(TLS_quic) $(TLS_compat)),$(wildcard libqsock/*/*.c))
 OBJ := $(SRC:%.c=$(B)/%.o)
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 SUPPORT := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
