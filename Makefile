@@ -1,25 +1,38 @@
-# libqsock: one Makefile. Out-of-tree builds in build/<variant>; sources by wildcard.
-#   make [VARIANT=release|asan|tsan|cov]     library and examples
-#   make unit [T=name]                       unit tests of this variant
+# libqsock: one Makefile. Out-of-tree builds in build/<variant>; sources, examples and tests by wildcard, so
+# a new file needs no registration.
+#   make [VARIANT=release|asan|tsan|cov]     libraries, examples, preload library
+#   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
+#   make check                               everything that must be green
+#   make install [PREFIX=/usr/local] [DESTDIR=]
+# Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
 VARIANT ?= release
-B := build/$(VARIANT)
 CC ?= cc
-PKG := libbsd libcrypto libssl
+VERSION := 0.1.0
+SONAME := libqsock.so.0
+
+B := build/$(VARIANT)
+O := $(if $(filter release,$(VARIANT)),build,$(B))
+PKG := libssl libcrypto libbsd
+
 CFLAGS_release := -O2 -g
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 CFLAGS_cov := -O0 -g --coverage
-ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-	-Wpointer-arith -Wvla -Wno-unused-parameter -Werror -fPIC -fvisibility=hidden -pthread \
-	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(shell pkg-config --cflags $(PKG)) $(CFLAGS)
-LIBS := $(shell pkg-config --libs $(PKG)) -pthread
+$(if $(CFLAGS_$(VARIANT)),,$(error VARIANT is one of release, asan, tsan, cov))
+
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Wshadow -Wstrict-prototypes \
+	-Wmissing-prototypes -Wpointer-arith -Wvla -Wno-unused-parameter -Werror -fPIC -fvisibility=hidden -pthread \
+	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
+LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
+LINK = $(CC) $(CFLAGS_$(VARIANT)) $(CFLAGS) -pthread $(LDFLAGS)
 
 # The TLS backend goes by the OpenSSL it is built with, unless TLS_BACKEND=quic|compat is given (use an own B= then).
 H := \#
 ifndef TLS_BACKEND
 TLS_BACKEND := $(lastword $(shell printf '%s\n' '$(H)include <openssl/opensslv.h>' \
 	'$(H)if OPENSSL_VERSION_NUMBER >= 0x30500000L' quic '$(H)else' compat '$(H)endif' | \
-	$(CC) $(shell pkg-config --cflags $(PKG)) -E -P -))
+	$(CC) $(PKG_CFLAGS) -E -P -))
 endif
 TLS_quic := libqsock/tls/tls_quic.c
 TLS_compat := libqsock/tls/tls_compat.c libqsock/tls/tls_early.c libqsock/tls/record.c
@@ -27,30 +40,124 @@ ifeq ($(TLS_$(TLS_BACKEND)),)
 $(error no TLS backend "$(TLS_BACKEND)": quic or compat)
 endif
 
-SRC := $(filter-out $(filter-out $(TLS_$(TLS_BACKEND)),$(TLS_quic) $(TLS_compat)),$(wildcard libqsock/*/*.c))
-OBJ := $(SRC:%.c=$(B)/%.o)
-UNIT := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/test_*.c))
-SUPPORT := $(patsubst %.c,$(B)/%.o,$(wildcard tests/support/*.c))
+# ---- what there is ------------------------------------------------------------
+SRC_OMIT := $(filter-out $(TLS_$(TLS_BACKEND)),$(TLS_quic) $(TLS_compat))	# the TLS backend not chosen
+SRC := $(filter-out $(SRC_OMIT),$(wildcard libqsock/*/*.c))
+PRELOAD_SRC := $(wildcard preload/*.c)
+objects = $(patsubst %.c,$(B)/%.o,$(1))
+programs = $(patsubst %.c,$(B)/%,$(wildcard $(1)))
+select = $(if $(T),$(B)/$(1)/test_$(T),$(call programs,$(1)/test_*.c))
 
-all: $(B)/libqsock.a
+LIB := $(B)/libqsock.a
+SHARED := $(O)/lib/libqsock.so.$(VERSION)
+PRELOAD := $(if $(PRELOAD_SRC),$(O)/lib/libqsock_preload.so)
+BIN := $(patsubst examples/%.c,$(O)/bin/%,$(wildcard examples/*.c))
+SUPPORT := $(B)/tests/support.a
+UNIT := $(call select,tests/unit)
+SIM := $(call select,tests/sim)
+FD := $(call select,tests/fd)
+BENCH := $(patsubst %.c,$(O)/%,$(wildcard tests/bench/*.c))
+PEER := $(patsubst %.c,$(O)/%,$(wildcard tests/interop/*.c))
 
+all: $(LIB) $(BIN) $(if $(filter release,$(VARIANT)),$(SHARED) $(PRELOAD))
+
+# ---- how it is made -----------------------------------------------------------
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests -c $< -o $@
+	$(CC) $(ALL_CFLAGS) $(if $(filter tests/%,$<),-Itests) -c $< -o $@
 
-$(B)/libqsock.a: $(OBJ)
+$(LIB): $(call objects,$(SRC))
+$(SUPPORT): $(call objects,$(wildcard tests/support/*.c))
+%.a:
+	@mkdir -p $(@D)
 	@rm -f $@
 	ar rcs $@ $^
 
-$(B)/tests/unit/test_%: $(B)/tests/unit/test_%.o $(SUPPORT) $(B)/libqsock.a
-	$(CC) $(ALL_CFLAGS) $< $(SUPPORT) $(B)/libqsock.a $(LIBS) -lcmocka -o $@
+$(SHARED): $(call objects,$(SRC)) libqsock/libqsock.map
+	@mkdir -p $(@D)
+	$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libqsock/libqsock.map -Wl,-z,defs \
+		$(filter %.o,$^) $(LIBS) -o $@
+	ln -sf $(@F) $(@D)/$(SONAME)
+	ln -sf $(SONAME) $(@D)/libqsock.so
 
-unit: $(if $(T),$(B)/tests/unit/test_$(T),$(UNIT))
-	@set -e; for t in $^; do echo "== $$t"; ./$$t; done
+# The shim carries its own copy of the library and shows none of it: only what preload/ marks as visible.
+$(O)/lib/libqsock_preload.so: $(call objects,$(PRELOAD_SRC)) $(LIB)
+	@mkdir -p $(@D)
+	$(LINK) -shared -Wl,--exclude-libs,ALL -Wl,-z,defs $^ $(LIBS) -ldl -o $@
+
+define link_program
+@mkdir -p $(@D)
+$(LINK) $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(1) -o $@
+endef
+
+$(O)/bin/%: $(B)/examples/%.o $(LIB)
+	$(call link_program)
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(LIB)
+	$(call link_program,-lcmocka)
+$(B)/tests/sim/%: $(B)/tests/sim/%.o $(SUPPORT) $(LIB)
+	$(call link_program,-lcmocka)
+$(B)/tests/fd/%: $(B)/tests/fd/%.o $(SUPPORT) $(LIB)
+	$(call link_program,-lcmocka)
+$(O)/tests/bench/%: $(B)/tests/bench/%.o $(LIB)
+	$(call link_program)
+$(O)/tests/interop/%: $(B)/tests/interop/%.o $(LIB)
+	$(call link_program)
+$(O)/tests/interop/goquic: $(wildcard tests/interop/goquic/*.go)
+	@mkdir -p $(@D)
+	GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= go build -o $@ ./tests/interop/goquic
+
+# ---- tests --------------------------------------------------------------------
+unit: $(UNIT)
+	@tests/run.sh $^
+sim: $(SIM)
+	@tests/run.sh $^
+fd: $(FD) | all
+	@tests/run.sh $(FD)
+tests: $(UNIT) $(SIM) $(FD)
+
+check-layers: $(SHARED) $(call objects,$(SRC) $(PRELOAD_SRC))
+	@tests/check-layers.sh $^
+
+deps:
+	@tests/deps.sh
+
+JOBS ?= $(shell nproc)
+check: deps
+	$(MAKE) VARIANT=release -j$(JOBS) all tests
+	$(MAKE) VARIANT=release -j1 check-layers unit sim fd
+	$(MAKE) VARIANT=asan -j$(JOBS) all tests
+	$(MAKE) VARIANT=asan -j1 unit sim fd
+	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j$(JOBS) all tests)
+	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j1 fd)
+
+demo: all
+	@tests/demo.sh
+interop: all $(PEER) $(O)/tests/interop/goquic
+	@tests/interop/run.sh $(O)/tests/interop
+bench: all $(BENCH)
+	@tests/bench/run.sh $(O)
+
+# ---- install ------------------------------------------------------------------
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+DEST_LIB = $(DESTDIR)$(LIBDIR)
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/bin $(DEST_LIB)/pkgconfig
+	install -m 644 $(wildcard include/*.h) -t $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(LIB) -t $(DEST_LIB)
+	install -m 755 $(SHARED) $(PRELOAD) -t $(DEST_LIB)
+	ln -sf $(notdir $(SHARED)) $(DEST_LIB)/$(SONAME)
+	ln -sf $(SONAME) $(DEST_LIB)/libqsock.so
+	$(if $(BIN),install -m 755 $(BIN) -t $(DESTDIR)$(PREFIX)/bin)
+	printf '%s\n' 'Name: qsock' 'Description: QUIC connections and streams as file descriptors' \
+		'Version: $(VERSION)' 'Requires.private: $(PKG)' 'Libs: -L$(LIBDIR) -lqsock' 'Libs.private: -pthread' \
+		'Cflags: -I$(PREFIX)/include' > $(DEST_LIB)/pkgconfig/qsock.pc
 
 clean:
 	rm -rf build
 
-.PHONY: all unit clean
+.PHONY: all unit sim fd tests check-layers deps check demo interop bench install clean
 .SECONDARY:
--include $(shell find build -name '*.d' 2>/dev/null)
+.DELETE_ON_ERROR:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -88,7 +88,6 @@ struct conn {
 
 	/* data */
 	struct streams streams;
-	struct stream *rx_last;		/* stream of the latest STREAM frame: most likely the next one's too */
 
 	/* frames of the connection waiting to be sent */
 	bool want_handshake_done, want_new_token, want_ping;
@@ -108,7 +107,7 @@ struct conn {
 	struct blob_list blobs;
 	struct blob *blob_out;		/* lent to the owner by the last poll */
 
-	uint64_t packets_rx, bytes_rx, key_updates;
+	uint64_t packets_rx, bytes_rx;
 };
 
 /* conn.c */
@@ -139,6 +138,7 @@ void rx_replay_stash(struct conn *c, uint64_t now_us);
 /* rx_frame.c: one decrypted packet's frames. *eliciting says whether it wants an ACK. */
 struct rx_packet {
 	enum level level;
+	bool phase;	/* 1-RTT: Key Phase bit */
 	uint64_t pn;
 	struct cid dcid;
 	uint64_t now_us;
@@ -147,10 +147,10 @@ struct rx_packet {
 int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_t len, uint64_t *frame_type);
 
 /* retx.c: what becomes of frames whose packet was acknowledged or lost */
-int retx_acked(struct conn *c, const struct sent_list *l);
-int retx_lost(struct conn *c, const struct sent_list *l);
+void retx_acked(struct conn *c, const struct sent_list *l);
+void retx_lost(struct conn *c, const struct sent_list *l);
 /* Queue again what the oldest unacknowledged packets of a space carry (PTO). */
-int retx_probe(struct conn *c, enum pn_space space);
+void retx_probe(struct conn *c, enum pn_space space);
 
 /* tx_frame.c: fill one packet */
 struct build {

@@ -80,7 +80,7 @@ static void rx_opened(struct conn *c, const struct packet *p, enum level level, 
 	learn(c, p, level, now_us);
 	timer_on_received(c, now_us);
 	c->packets_rx++;
-	struct rx_packet rx = { .level = level, .pn = pn, .dcid = p->dcid, .now_us = now_us };
+	struct rx_packet rx = { .level = level, .phase = p->start[0] & 0x04, .pn = pn, .dcid = p->dcid, .now_us = now_us };
 	uint64_t type = 0;
 	int e = rx_frames(c, &rx, p->start + hdr_len, p->len - hdr_len - AEAD_TAG_LEN, &type);
 	if (!e && !c->rec.space[space].discarded)

@@ -47,6 +47,7 @@ struct stream {
 	uint64_t dropped;	/* received, never to be read, not yet credited to the connection */
 	bool stop_sent_once;	/* we asked the peer to stop */
 	bool peer_stopped;	/* the peer asked us to stop */
+	bool tx_waiting;	/* set by the owner that found no room: EV_WRITABLE is wanted once there is */
 	bool released;		/* the application let go: may be freed once both halves are terminal */
 	uint8_t want;		/* STREAM_WANT_* */
 	uint8_t events;		/* STREAM_EV_* not yet reported */
