@@ -10,8 +10,6 @@ static struct stream *stream_of(struct conn *c, const struct sent_frame *f)
 static void settle(struct conn *c, struct stream *s)
 {
 	streams_update(&c->streams, s);
-	if (c->rx_last == s)
-		c->rx_last = NULL;
 	streams_reap(&c->streams, s);
 }
 

@@ -21,12 +21,6 @@ static bool readable(const struct conn *c, enum level level)
 	return pktkey_ready(&c->keys.rx[level]) && (level != LEVEL_APP || c->established);
 }
 
-/* Room for the sample behind the packet number's longest form. RFC 9001 5.4.2 */
-static bool has_sample(const struct packet *p)
-{
-	return p->len >= p->pn_off + 4 + HP_SAMPLE_LEN;
-}
-
 static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn)
 {
 	enum level level = packet_level(p);
@@ -70,8 +64,7 @@ static void rx_opened(struct conn *c, const struct packet *p, enum level level, 
 {
 	enum pn_space space = level_space(level);
 	struct ackq *q = &c->ackq[space];
-	uint8_t reserved = packet_is_long(p->first) ? 0x0c : 0x18;
-	if (p->start[0] & reserved) {
+	if (packet_reserved_bits(p->start[0])) {
 		conn_violation(c, QE_PROTOCOL_VIOLATION, 0, "reserved header bits are set", now_us);
 		return;
 	}
@@ -125,7 +118,7 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 		hs_on_version_negotiation(c, p, now_us);
 		return;
 	}
-	if (p->type == PACKET_UNKNOWN_VERSION || level == LEVEL_EARLY || !right_peer(c, p) || !has_sample(p) ||
+	if (p->type == PACKET_UNKNOWN_VERSION || level == LEVEL_EARLY || !right_peer(c, p) ||
 	    !packet_fixed_bit(p->first) || (packet_is_long(p->first) && p->version != c->version))
 		return;
 	if (!readable(c, level)) {
@@ -146,7 +139,7 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 	bool have_first = false;
 	while (rd_left(&r) && c->state == CONN_ACTIVE) {
 		if (packet_parse(&r, c->cfg->cid_len, &p))
-			break;
+			continue;
 		/* Coalesced packets for another connection are not ours. RFC 9000 12.2 */
 		if (have_first && !cid_equal(&first, &p.dcid))
 			continue;
@@ -169,7 +162,7 @@ static bool fast(const struct conn *c, const struct datagram *d)
 /* A run of short-header datagrams: one call makes all header masks. */
 static void rx_short_run(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 {
-	const uint8_t *samples[HP_BATCH];
+	const uint8_t *samples[HP_BATCH] = { NULL };
 	uint8_t masks[HP_BATCH][HP_MASK_LEN];
 	size_t pn_off = 1u + c->cfg->cid_len;
 	for (size_t i = 0; i < n; i++)

@@ -76,6 +76,7 @@ static inline const struct cid *remote_cids_current(const struct remote_cids *r)
 bool remote_cids_rotate(struct remote_cids *r);
 /* Next sequence number to put in RETIRE_CONNECTION_ID, from then on taken as sent (remote_cids_retire_lost takes that
  * back); false: none. */
+bool remote_cids_retire_pending(const struct remote_cids *r);	/* would next_retire find one? */
 bool remote_cids_next_retire(struct remote_cids *r, uint64_t *seq);
 void remote_cids_retire_acked(struct remote_cids *r, uint64_t seq);
 void remote_cids_retire_lost(struct remote_cids *r, uint64_t seq);
