@@ -109,6 +109,9 @@ uint64_t recovery_pacer_deadline(const struct recovery *r, uint64_t now_us);
 /* PTO of the application space without backoff, for draining and idle periods. RFC 9000 10.1, 10.2 */
 uint64_t recovery_pto_us(const struct recovery *r, const struct recovery_env *env);
 /* Largest pn in flight or acked is needed to encode packet numbers. */
-static inline uint64_t recovery_largest_acked(const struct recovery *r, enum pn_space s) { return r->space[s].largest_acked; }
+static inline uint64_t recovery_largest_acked(const struct recovery *r, enum pn_space s)
+{
+	return r->space[s].largest_acked;
+}
 
 #endif
