@@ -172,7 +172,8 @@ static void pktkey_open__any_bit_flipped__dropped(void **state)
 		}
 		for (int bit = 0; bit < 62; bit++) {
 			memcpy(p, sealed, sizeof(p));
-			assert_int_equal(pktkey_open(&rx, 77 ^ UINT64_C(1) << bit, p, 5, p + 5, sizeof(p) - 5), QE_DROP);
+			uint64_t pn = 77 ^ UINT64_C(1) << bit;
+			assert_int_equal(pktkey_open(&rx, pn, p, 5, p + 5, sizeof(p) - 5), QE_DROP);
 		}
 		assert_int_equal(ERR_peek_error(), 0);
 		memcpy(p, sealed, sizeof(p));

@@ -92,25 +92,26 @@ static void box__every_length__round_trip(void **state)
 static void box_open__any_bit_flipped__dropped_and_out_wiped(void **state)
 {
 	static const uint8_t in[] = "what a token says";
+	const uint8_t *aad = (const uint8_t *)"aad";
 	uint8_t box[sizeof(in) + BOX_OVERHEAD], out[sizeof(in)], bad_key[32];
 	size_t out_len = 4711;
 
-	assert_int_equal(box_seal(box_key, nonce, (const uint8_t *)"aad", 3, in, sizeof(in), box), 0);
+	assert_int_equal(box_seal(box_key, nonce, aad, 3, in, sizeof(in), box), 0);
 	for (size_t i = 0; i < sizeof(box) * 8; i++) {
 		box[i / 8] ^= (uint8_t)(1 << i % 8);
 		memset(out, 0xff, sizeof(out));
-		assert_int_equal(box_open(box_key, (const uint8_t *)"aad", 3, box, sizeof(box), out, &out_len), QE_DROP);
+		assert_int_equal(box_open(box_key, aad, 3, box, sizeof(box), out, &out_len), QE_DROP);
 		for (size_t b = 0; b < sizeof(out); b++)
 			assert_int_equal(out[b], 0);
 		box[i / 8] ^= (uint8_t)(1 << i % 8);
 	}
 	memcpy(bad_key, box_key, 32);
 	bad_key[0] ^= 1;
-	assert_int_equal(box_open(bad_key, (const uint8_t *)"aad", 3, box, sizeof(box), out, &out_len), QE_DROP);
+	assert_int_equal(box_open(bad_key, aad, 3, box, sizeof(box), out, &out_len), QE_DROP);
 	assert_int_equal(box_open(box_key, (const uint8_t *)"abd", 3, box, sizeof(box), out, &out_len), QE_DROP);
 	assert_int_equal(out_len, 4711);
 	assert_int_equal(ERR_peek_error(), 0);
-	assert_int_equal(box_open(box_key, (const uint8_t *)"aad", 3, box, sizeof(box), out, &out_len), 0);
+	assert_int_equal(box_open(box_key, aad, 3, box, sizeof(box), out, &out_len), 0);
 }
 
 static void box_open__too_short_or_absurdly_long__dropped(void **state)
