@@ -141,7 +141,7 @@ int streams_for_frame(struct streams *ss, uint64_t id, bool for_tx, struct strea
 
 	*out = NULL;
 	if (dir == DIR_UNI && local != for_tx)
-		return QE_STREAM_STATE;		/* a half that does not exist: RFC 9000 19.4, 19.5, 19.8, 19.10, 19.13 */
+		return QE_STREAM_STATE;		/* no such half: RFC 9000 19.4, 19.5, 19.8, 19.10, 19.13 */
 	if (local && ordinal >= ss->next_local[dir])
 		return QE_STREAM_STATE;		/* not created by us yet: RFC 9000 19.5, 19.8, 19.10 */
 	if (!local && ordinal >= ss->max_remote[dir])

@@ -10,7 +10,7 @@
 
 static void rxflow_on_received__up_to_limit__then_refused(void **st)
 {
-	/* RFC9000 4.1-9 */
+	/* RFC9000 4.1-8 */
 	struct rxflow f;
 	rxflow_init(&f, 1000, 1000);
 	assert_int_equal(rxflow_on_received(&f, 400), 0);
@@ -78,7 +78,7 @@ static void rxflow_next_limit__near_2_62__stays_encodable(void **st)
 
 static void txflow_on_max__smaller__ignored(void **st)
 {
-	/* RFC9000 4.1-10 */
+	/* RFC9000 4.1-9 */
 	struct txflow f;
 	txflow_init(&f, 100);
 	txflow_use(&f, 30);

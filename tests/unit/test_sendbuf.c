@@ -96,7 +96,7 @@ static void sendbuf_next__limit__bounds_new_bytes_only(void **st)
 	assert_next(&sb, 60, 0, 60, false);
 	sendbuf_on_sent(&sb, 0, 60, false);
 	assert_nothing(&sb, 60);
-	/* RFC9000 13.3-13 (lost before new) */
+	/* RFC9000 13.3-4 */
 	sendbuf_on_lost(&sb, 10, 20, false);
 	assert_next(&sb, 60, 10, 20, false);
 	sendbuf_on_sent(&sb, 10, 5, false);
@@ -135,7 +135,7 @@ static void sendbuf_fin__lives_and_dies_on_its_own(void **st)
 
 static void sendbuf_on_acked__after_lost__not_sent_again(void **st)
 {
-	/* RFC9000 13.3-15 */
+	/* RFC9000 13.3-6 */
 	struct sendbuf sb;
 	sendbuf_init(&sb);
 	assert_int_equal(write_n(&sb, 100), 0);
