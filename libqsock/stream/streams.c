@@ -191,12 +191,10 @@ static void update_queue(struct streams *ss, struct stream *s)
 			return;
 		unqueue(ss, s);
 		TAILQ_INSERT_HEAD(&ss->sched, s, sched_link);
-	} else if (s->queue == QUEUE_NONE ||
-		   (s->queue == QUEUE_STALLED && stream_has_data(s, txflow_credit(&ss->tx_credit)))) {
-		unqueue(ss, s);
+	} else if (s->queue == QUEUE_NONE) {
 		TAILQ_INSERT_TAIL(&ss->sched, s, sched_link);
 	} else {
-		return;
+		return;		/* the stalled wait for MAX_DATA */
 	}
 	s->queue = QUEUE_SCHED;
 }

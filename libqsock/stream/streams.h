@@ -61,8 +61,8 @@ uint64_t streams_local_credit(const struct streams *ss, int dir);	/* how many mo
 
 /* The stream a received frame names. for_tx: the frame concerns our sending half (STOP_SENDING, MAX_STREAM_DATA),
  * else our receiving half. Opens remote streams, and all lower ones of the type (RFC 9000 3.2): see
- * streams_next_opened. 0; *out NULL for a stream that existed and is gone; QE_STREAM_STATE; QE_STREAM_LIMIT; QE_NOMEM (some of the lower
- * ones may have been opened). */
+ * streams_next_opened. 0; *out NULL for a stream that existed and is gone; QE_STREAM_STATE; QE_STREAM_LIMIT;
+ * QE_NOMEM (some of the lower ones may have been opened). */
 int streams_for_frame(struct streams *ss, uint64_t id, bool for_tx, struct stream **out);
 /* Next stream opened by the peer and not yet handed up, within a type in order of id; NULL: none. To be drained before
  * streams_next_event. */

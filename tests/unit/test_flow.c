@@ -66,6 +66,20 @@ static void rxflow_next_limit__slow_reader__window_stays(void **st)
 	assert_int_equal(consume_windows(&f, 5, 13000, 1000, &now_us), 1000);
 }
 
+static void rxflow_next_limit__burst_after_trickle__measured_afresh(void **st)
+{
+	struct rxflow f;
+	uint64_t now_us = 1;
+	rxflow_init(&f, 1000, 8000);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(rxflow_on_received(&f, 100), 0);
+		rxflow_on_consumed(&f, 100);
+		now_us += 100000;
+		rxflow_next_limit(&f, 1000, now_us);
+	}
+	assert_int_equal(consume_windows(&f, 1, 3000, 1000, &now_us), 4000);
+}
+
 static void rxflow_next_limit__near_2_62__stays_encodable(void **st)
 {
 	struct rxflow f;
@@ -110,6 +124,7 @@ int main(void)
 		cmocka_unit_test(rxflow_on_consumed__quarter_of_window__wants_update),
 		cmocka_unit_test(rxflow_next_limit__fast_reader__window_doubles_to_max),
 		cmocka_unit_test(rxflow_next_limit__slow_reader__window_stays),
+		cmocka_unit_test(rxflow_next_limit__burst_after_trickle__measured_afresh),
 		cmocka_unit_test(rxflow_next_limit__near_2_62__stays_encodable),
 		cmocka_unit_test(txflow_on_max__smaller__ignored),
 		cmocka_unit_test(txflow_blocked__once_per_limit),
