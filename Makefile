@@ -1,6 +1,6 @@
 # libqsock: one Makefile. Out-of-tree builds in build/<variant>; sources, examples and tests by wildcard, so
 # a new file needs no registration.
-#   make [VARIANT=release|asan|tsan|cov]     libraries, examples, preload library
+#   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
 #   make install [PREFIX=/usr/local] [DESTDIR=]
@@ -10,8 +10,8 @@ CC ?= cc
 VERSION := 0.1.0
 SONAME := libqsock.so.0
 
-B := build/$(VARIANT)
-O := $(if $(filter release,$(VARIANT)),build,$(B))
+B := build/$(VARIANT)$(if $(TLS_BACKEND),-$(TLS_BACKEND))
+O := $(if $(filter build/release,$(B)),build,$(B))
 PKG := libssl libcrypto libbsd
 
 CFLAGS_release := -O2 -g
@@ -28,9 +28,13 @@ LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
 LINK = $(CC) $(CFLAGS_$(VARIANT)) $(CFLAGS) -pthread $(LDFLAGS)
 
 # ---- what there is ------------------------------------------------------------
-# SRC_OMIT: sources that this build does not use (a TLS backend that was not chosen).
-SRC_OMIT :=
-SRC := $(filter-out $(SRC_OMIT),$(wildcard libqsock/*/*.c))
+# The TLS backend goes by the OpenSSL that is built with, unless TLS_BACKEND=quic|compat is given.
+HAS_QUIC_TLS := $(shell pkg-config --atleast-version=3.5 libssl 2>/dev/null && echo yes)
+TLS := $(or $(TLS_BACKEND),$(if $(HAS_QUIC_TLS),quic,compat))
+TLS_quic := libqsock/tls/tls_quic.c
+TLS_compat := libqsock/tls/tls_compat.c libqsock/tls/tls_early.c libqsock/tls/record.c
+$(if $(TLS_$(TLS)),,$(error TLS_BACKEND is quic or compat))
+SRC := $(filter-out $(filter-out $(TLS_$(TLS)),$(TLS_quic) $(TLS_compat)),$(wildcard libqsock/*/*.c))
 PRELOAD_SRC := $(wildcard preload/*.c)
 objects = $(patsubst %.c,$(B)/%.o,$(1))
 programs = $(patsubst %.c,$(B)/%,$(wildcard $(1)))

@@ -133,7 +133,7 @@ bool rangeset_covers(const struct rangeset *rs, uint64_t lo, uint64_t hi)
 
 bool rangeset_contains(const struct rangeset *rs, uint64_t v)
 {
-	return rangeset_covers(rs, v, v + 1);
+	return v < UINT64_MAX && rangeset_covers(rs, v, v + 1);	/* no half-open range holds the largest value */
 }
 
 bool rangeset_overlaps(const struct rangeset *rs, uint64_t lo, uint64_t hi)

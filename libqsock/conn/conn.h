@@ -99,7 +99,10 @@ struct conn_event {
 	const uint8_t *data;
 	size_t len;
 };
-/* false: no event left. */
+/* Only CID_ISSUED and CID_RETIRED; to be drained by the endpoint right after every call that
+ * may make them, so that the next datagram finds its connection. false: none left. */
+bool conn_poll_cid_event(struct conn *c, struct conn_event *ev);
+/* All other events. false: no event left. */
 bool conn_poll_event(struct conn *c, struct conn_event *ev);
 
 /* ---- the application's acts --------------------------------------------- */

@@ -8,11 +8,14 @@
 #include "base/rng.h"
 
 #define CHALLENGE_QUEUE 8	/* responses owed at once; more challenges are dropped */
+#define CHALLENGE_EARLIER 3	/* lost challenges of ours whose late response still counts */
 
 struct challenge {
 	uint8_t owed[CHALLENGE_QUEUE][8];
 	unsigned nowed;
-	uint8_t ours[8];
+	uint8_t ours[8];	/* to be sent while want_send; the sender clears that */
+	uint8_t earlier[CHALLENGE_EARLIER][8];
+	unsigned nearlier;
 	bool pending;		/* our challenge waits for its response */
 	bool want_send;
 	uint64_t deadline_us;	/* our validation is given up then */
@@ -26,8 +29,9 @@ bool challenge_next_response(struct challenge *c, uint8_t data[8]);
 void challenge_start(struct challenge *c, const struct rng *rng, uint64_t now_us, uint64_t pto_us);
 /* true: it validates the path. RFC 9000 8.2.3 */
 bool challenge_on_response(struct challenge *c, const uint8_t data[8]);
-void challenge_on_lost(struct challenge *c);
-/* Gave up? */
+/* Send again, with different data (RFC 9000 13.3). */
+void challenge_on_lost(struct challenge *c, const struct rng *rng);
+/* Gave up now? */
 bool challenge_on_time(struct challenge *c, uint64_t now_us);
 
 #endif

@@ -13,6 +13,7 @@
 
 struct token {
 	bool is_retry;
+	uint64_t id;			/* token_open: tells tokens apart, for single use; ignored by token_seal */
 	uint64_t issued_us;
 	struct cid odcid, retry_scid;	/* Retry only */
 };

@@ -16,6 +16,8 @@ struct ackq {
 	uint64_t forgotten_below;	/* packet numbers below count as duplicates */
 	uint64_t largest;		/* PN_NONE: none yet */
 	uint64_t largest_at_us;
+	uint64_t largest_eliciting;	/* PN_NONE: none yet */
+	uint64_t new_from;		/* lowest number received since the last ACK sent; PN_NONE: none */
 	uint64_t ecn[3];		/* ECT0, ECT1, CE as the ACK frame orders them */
 	uint32_t eliciting;		/* ack-eliciting packets since the last ACK sent */
 	bool immediate;
@@ -29,8 +31,10 @@ void ackq_fini(struct ackq *q);
 
 /* To be asked after the packet authenticated, before its frames are processed. RFC 9000 12.3 */
 bool ackq_is_duplicate(const struct ackq *q, uint64_t pn);
-/* Record a processed packet. 0; QE_NOMEM (then the packet must be treated as lost). An ACK becomes due at once on: second eliciting packet
- * since the last ACK, a gap or reordering, CE; else after max_delay. */
+/* Record a processed packet that ackq_is_duplicate did not know. 0; QE_NOMEM, unchanged (then the packet must be
+ * treated as lost). An ACK becomes due at once on an eliciting packet that is the second since the last ACK, that
+ * shows a gap or reordering, or that is marked CE; else after max_delay. A whole receive batch may be recorded
+ * before ackq_due is asked: one ACK then answers it. RFC 9000 13.2.1, 13.2.2 */
 int ackq_on_packet(struct ackq *q, uint64_t pn, bool eliciting, enum ecn ecn, uint64_t now_us);
 
 bool ackq_due(const struct ackq *q, uint64_t now_us);	/* must send now */

@@ -15,14 +15,17 @@ enum ecn_state { ECN_TESTING, ECN_UNKNOWN, ECN_CAPABLE, ECN_FAILED };
 struct ecn_path {
 	enum ecn_state state;
 	uint64_t sent_ect;		/* marked packets sent in all */
-	uint64_t lost_ect;		/* of them declared lost while testing */
+	uint64_t tested;		/* of them followed by loss detection, before the path was found capable */
+	uint64_t lost;			/* of those declared lost */
 	uint64_t counts[3][3];		/* per space: highest ECT0, ECT1, CE reported */
 };
 
 void ecn_init(struct ecn_path *e, bool enable);	/* !enable: ECN_FAILED from the start */
 enum ecn ecn_mark(const struct ecn_path *e);	/* for the next packet: ECN_ECT0 or ECN_NOT_ECT */
-void ecn_on_sent(struct ecn_path *e);		/* a marked packet left */
-void ecn_on_lost(struct ecn_path *e);		/* a marked packet was lost */
+/* A marked packet left. tracked: it is in flight, so its loss will be noticed. */
+void ecn_on_sent(struct ecn_path *e, bool tracked);
+void ecn_on_lost(struct ecn_path *e);		/* a tracked one was declared lost */
+void ecn_on_forgotten(struct ecn_path *e);	/* a tracked one went with its keys: its fate stays unknown */
 /* An ACK that raised the largest acknowledged: newly_acked_ect marked packets
  * were newly acknowledged; counts {ect0, ect1, ce} or NULL when the frame had
  * none. true: the CE count grew, that is a congestion signal. */

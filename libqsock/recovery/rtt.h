@@ -20,5 +20,9 @@ void rtt_init(struct rtt *r);
 void rtt_sample(struct rtt *r, uint64_t latest_us, uint64_t ack_delay_us, uint64_t now_us);
 /* smoothed + max(4*var, granularity) + max_ack_delay_us. RFC 9002 6.2.1 */
 uint64_t rtt_pto_us(const struct rtt *r, uint64_t max_ack_delay_us);
+/* How long a packet sent before an acknowledged one may still be called reordered. RFC 9002 6.1.2 */
+uint64_t rtt_loss_delay_us(const struct rtt *r);
+/* After persistent congestion the path may be another one: min starts over. RFC 9002 5.2 */
+static inline void rtt_restart_min(struct rtt *r) { r->min_us = r->latest_us; }
 
 #endif

@@ -10,6 +10,9 @@
 #include "wire/frame.h"
 
 #define SENT_INLINE 2
+#define SENT_POOL_MAX 256	/* free packets kept for reuse */
+#define SENT_POOL_IDLE 1	/* kept when all packets are back: enough for one that only carries an ACK */
+#define SENT_KEEP_FRAMES 16	/* a larger frame array does not stay with a free packet */
 
 /* What has to be known of a frame when its packet is acknowledged or lost. */
 struct sent_frame {
@@ -24,28 +27,30 @@ struct sent_packet {
 	TAILQ_ENTRY(sent_packet) link;
 	uint64_t pn;
 	uint64_t at_us;
-	uint32_t bytes;		/* UDP payload share, tag included */
-	bool eliciting;
-	bool in_flight;		/* counts toward congestion control */
-	bool ect;		/* sent ECT(0) */
+	uint16_t bytes;		/* UDP payload share, tag included */
+	uint16_t nframes, cap;	/* of frames */
+	bool eliciting : 1;
+	bool in_flight : 1;	/* counts toward congestion control */
+	bool ect : 1;		/* sent ECT(0) */
+	bool app_limited : 1;	/* for rate samples; set by recovery_on_sent, as the three below */
 	uint64_t acks_up_to;	/* largest of the ACK it carried; PN_NONE: none */
-	/* for rate samples of congestion control */
 	uint64_t delivered_bytes, delivered_at_us, first_sent_at_us;
-	bool app_limited;
-	uint16_t nframes, cap;
 	struct sent_frame *frames;	/* inl or heap */
 	struct sent_frame inl[SENT_INLINE];
 };
 TAILQ_HEAD(sent_list, sent_packet);
 
-/* A free list so that steady state allocates nothing. */
+_Static_assert(sizeof(struct sent_packet) <= 128, "one per packet in flight: two cache lines");
+
+/* A free list so that steady state allocates nothing, and a count of the packets
+ * outside so that an idle connection holds (next to) none. */
 struct sent_pool {
 	struct sent_list free;
-	uint32_t nfree;
+	uint32_t nfree, nused;
 };
 void sent_pool_init(struct sent_pool *p);
 void sent_pool_fini(struct sent_pool *p);
-/* Emptied packet, or NULL on no memory. */
+/* A packet without frames, flags off, acks_up_to PN_NONE, the rest undefined; NULL on no memory. */
 struct sent_packet *sent_new(struct sent_pool *p);
 void sent_free(struct sent_pool *p, struct sent_packet *s);
 void sent_free_list(struct sent_pool *p, struct sent_list *l);

@@ -26,8 +26,16 @@ enum frame_kind {
 	FRAME_KIND_COUNT
 };
 
+/* First type of each kind, as on the wire; the low bits of some carry flags. */
+enum {
+#define FRAME(name, lo, hi, where, eliciting, cls) FRAME_TYPE_##name = lo,
+#include "wire/frames.def"
+#undef FRAME
+};
+enum { STREAM_FIN = 0x01, STREAM_LEN = 0x02, STREAM_OFF = 0x04 };	/* RFC 9000 19.8 */
+
 struct frame_info {
-	const char *name;	/* as the RFC writes it */
+	const char *name;	/* as the RFC writes it; APPLICATION_CLOSE for type 0x1d */
 	uint8_t lo, hi;		/* type range */
 	uint8_t where;		/* FR_* bits */
 	bool eliciting;
@@ -74,9 +82,10 @@ struct frame {
 /* Decode the frame at r and move r past it. level: the packet's. Data pointers
  * borrow from r's buffer. A run of PADDING is one frame.
  * 0; QE_FRAME_ENCODING (unknown or truncated type, a value out of its range,
- * offset + length over 2^62-1, type not in its shortest form gives
- * QE_PROTOCOL_VIOLATION); QE_PROTOCOL_VIOLATION for a frame not allowed at this
- * level. f->type is set whenever a type could be read. RFC 9000 12.4, 19 */
+ * offset + length over 2^62-1); QE_PROTOCOL_VIOLATION for a type not in its
+ * shortest form and for a frame not allowed at this level. r stays on error.
+ * f->type is the type if one could be read, else 0; f->kind is set for a known
+ * type only; the rest is valid on success. RFC 9000 12.4, 19 */
 int frame_decode(struct rd *r, enum level level, struct frame *f);
 
 /* Walk acknowledged ranges from the largest downward, as half-open [lo, hi).
@@ -92,7 +101,7 @@ void ack_iter_init(struct ack_iter *it, const struct frame_ack *ack);
 bool ack_iter_next(struct ack_iter *it, struct range *out);
 
 /* Encoders. Each writes one whole frame or nothing: false when it does not fit
- * (w is then unchanged and not failed). */
+ * (w is then unchanged and not failed). Numbers are <= VARINT_MAX. */
 bool frame_write_padding(struct wr *w, size_t n);
 bool frame_write_ping(struct wr *w);
 /* The highest ranges of received that fit, at least one, at most max_ranges.
@@ -105,9 +114,10 @@ bool frame_write_stop_sending(struct wr *w, uint64_t id, uint64_t code);
  * data (<= len, len > 0) with the header written to carry exactly that much, or
  * 0 when not even one byte fits (w unchanged). */
 size_t frame_write_crypto_header(struct wr *w, uint64_t off, size_t len);
-/* As above; len may be 0 when fin. Always carries a Length field, so frames may follow. fin is written
- * only if all len bytes fit. Returns data bytes, or -1 when it does not fit. *fin_written says whether FIN went
- * in. RFC 9000 19.8 */
+/* As above; len may be 0, for a FIN or to open a stream. Always carries a Length
+ * field, so frames may follow. fin is written only if all len bytes fit;
+ * *fin_written says whether. Returns data bytes, or -1 when it does not fit
+ * (*fin_written is then untouched). RFC 9000 19.8 */
 ptrdiff_t frame_write_stream_header(struct wr *w, uint64_t id, uint64_t off, size_t len, bool fin, bool *fin_written);
 bool frame_write_new_token(struct wr *w, const uint8_t *token, size_t len);
 bool frame_write_max_data(struct wr *w, uint64_t max);
@@ -121,7 +131,8 @@ bool frame_write_new_connection_id(struct wr *w, uint64_t seq, uint64_t retire_p
 bool frame_write_retire_connection_id(struct wr *w, uint64_t seq);
 bool frame_write_path_challenge(struct wr *w, const uint8_t data[8]);
 bool frame_write_path_response(struct wr *w, const uint8_t data[8]);
-/* reason is cut to what fits. frame_type is ignored for application closes. RFC 9000 19.19 */
+/* reason is cut to what fits, between characters of UTF-8. frame_type is ignored
+ * for application closes. RFC 9000 19.19 */
 bool frame_write_close(struct wr *w, bool application, uint64_t code, uint64_t frame_type, const char *reason,
 		       size_t reason_len);
 bool frame_write_handshake_done(struct wr *w);

@@ -57,14 +57,25 @@ struct packet {
 	size_t len;			/* whole packet, from start, tag included */
 };
 
+/* Room a packet must have from its packet number on, so that the sample for
+ * header protection can be taken. RFC 9001 5.4.2 */
+#define PN_SAMPLE_ROOM (4 + 16)
+
 /* Parse the next packet of a datagram. r stands at its first byte and is moved
  * past it: by the Length field, or to the end of the datagram for types
  * without one. short_cid_len: length of the connection IDs we issue, 0-20.
- * 0; QE_DROP when it is no parsable QUIC packet (r is then at its end).
- * A long header of an unknown version gives PACKET_UNKNOWN_VERSION with CIDs up
- * to 255 bytes refused beyond CID_MAX as QE_DROP; CIDs over 20 bytes in a v1
- * header are QE_DROP. The fixed bit is not checked (RFC 9287): see
- * packet_fixed_bit. */
+ * 0; QE_DROP when it is no QUIC packet anybody could process. r has moved then
+ * too: past the packet when its Length is credible, else to the end, so a loop
+ * on rd_left ends and reaches what is coalesced behind a bad packet.
+ * Success with a packet number promises len - pn_off >= PN_SAMPLE_ROOM. A 1-RTT
+ * packet dropped as shorter may still be a stateless reset (RFC 9000 10.3), and
+ * so may one that parses: that is for the caller, over the whole datagram.
+ * A Retry without a token and a version negotiation without versions, or with
+ * half of one, are QE_DROP, as is a CID over 20 bytes in both and in v1.
+ * PACKET_UNKNOWN_VERSION is told whatever the length of the CIDs: one over
+ * CID_MAX is left empty here (RFC 9000 17.2.1 wants version negotiation for it
+ * all the same, see packet_write_vn).
+ * The fixed bit is not checked (RFC 9287): see packet_fixed_bit. */
 int packet_parse(struct rd *r, size_t short_cid_len, struct packet *out);
 
 /* Only the destination connection ID, for demultiplexing: works on the first
@@ -74,16 +85,22 @@ bool packet_peek_dcid(const uint8_t *p, size_t len, size_t short_cid_len, struct
 
 static inline bool packet_is_long(uint8_t first) { return first & 0x80; }
 static inline bool packet_fixed_bit(uint8_t first) { return first & 0x40; }
+/* Are reserved bits set? For a first byte without header protection; a PROTOCOL_VIOLATION, but only once the
+ * packet has authenticated. RFC 9000 17.2, 17.3.1 */
+static inline bool packet_reserved_bits(uint8_t first) { return first & (packet_is_long(first) ? 0x0c : 0x18); }
 
 /* Packet number coding. RFC 9000 17.1, A.2, A.3
- * largest: largest acknowledged (encode) / received (decode), PN_NONE if none. */
+ * largest: largest acknowledged (encode) / received (decode), PN_NONE if none.
+ * pn > largest_acked. pn_decode never returns more than 2^62-1. */
 size_t pn_encoded_len(uint64_t pn, uint64_t largest_acked);		/* 1-4 */
 uint64_t pn_decode(uint64_t truncated, size_t len, uint64_t largest_received);
 
-/* Write a long header up to and including the packet number. type is Initial,
+/* Writers: each writes all of its header or nothing. false: no room, w unchanged.
+ *
+ * Write a long header up to and including the packet number. type is Initial,
  * 0-RTT or Handshake; token only for Initial. The Length field is written as
  * two bytes of zero; *length_off gets its offset from w->start, for
- * packet_patch_length. false: no room. */
+ * packet_patch_length. */
 bool packet_write_long(struct wr *w, enum packet_type type, uint32_t version, const struct cid *dcid,
 		       const struct cid *scid, const uint8_t *token, size_t token_len, uint64_t pn, size_t pn_len,
 		       size_t *length_off);
@@ -95,8 +112,9 @@ bool packet_write_short(struct wr *w, const struct cid *dcid, bool spin, bool ke
  * RFC 9000 17.2.5 */
 bool packet_write_retry(struct wr *w, uint32_t version, const struct cid *dcid, const struct cid *scid,
 			const uint8_t *token, size_t token_len, uint8_t unused4);
-/* dcid/scid are already swapped by the caller. RFC 9000 17.2.1 */
-bool packet_write_vn(struct wr *w, uint8_t first_random, const struct cid *dcid, const struct cid *scid,
-		     const uint32_t *versions, size_t n);
+/* Answer the packet `trigger` (PACKET_UNKNOWN_VERSION, its datagram still there): its CIDs, of any length, go back
+ * swapped. RFC 9000 17.2.1, RFC 8999 6 */
+bool packet_write_vn(struct wr *w, uint8_t first_random, const struct packet *trigger, const uint32_t *versions,
+		     size_t n);
 
 #endif

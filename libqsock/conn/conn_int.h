@@ -1,0 +1,181 @@
+/* What the files of conn/ share: the connection itself and the seams between
+ * receive, transmit, handshake, close and timers. Nobody outside conn/ includes it. */
+#ifndef CONN_CONN_INT_H
+#define CONN_CONN_INT_H
+
+#include "conn/conn.h"
+#include "crypto/keyring.h"
+#include "path/amplify.h"
+#include "path/challenge.h"
+#include "path/cids.h"
+#include "recovery/recovery.h"
+#include "stream/streams.h"
+#include "tls/tls.h"
+#include "wire/frame.h"
+
+#define CONN_CRYPTO_MAX 65536	/* out-of-order CRYPTO bytes held per level; RFC 9000 7.5 wants >= 4096 */
+#define CONN_STASH_MAX 16	/* packets kept until their keys come */
+#define CONN_CID_EVENTS 16
+#define CONN_OUR_ACK_DELAY_US 25000
+#define CONN_ACK_EXPONENT 3
+#define CONN_NEVER UINT64_MAX
+
+/* RFC 9000 10: ACTIVE -> CLOSING (we closed) or DRAINING (the peer did) -> DRAINED */
+enum conn_state { CONN_ACTIVE, CONN_CLOSING, CONN_DRAINING, CONN_DRAINED };
+
+struct stash {			/* a packet whose keys are not there yet */
+	TAILQ_ENTRY(stash) link;
+	enum ecn ecn;
+	size_t len;
+	uint8_t data[];
+};
+TAILQ_HEAD(stash_list, stash);
+
+struct blob {			/* SESSION or TOKEN event waiting for the owner */
+	STAILQ_ENTRY(blob) link;
+	enum conn_event_type type;
+	size_t len;
+	uint8_t data[];
+};
+STAILQ_HEAD(blob_list, blob);
+
+struct crypto_stream {
+	struct sendbuf tx;
+	struct recvbuf rx;
+};
+
+struct conn {
+	const struct conn_config *cfg;
+	const struct rng *rng;
+	bool is_server;
+	enum conn_state state;
+	uint32_t version;
+	struct addr local, remote;
+	char *server_name;
+	void *app, *endpoint_data;
+
+	/* identity */
+	struct cid odcid;		/* DCID of the client's very first Initial */
+	struct cid keys_dcid;		/* what the Initial keys are made from; after Retry its SCID */
+	struct cid peer_scid;		/* of the peer's Initial; fixed once has_peer_scid */
+	struct cid retry_scid;
+	bool has_peer_scid, has_retry, odcid_listed;
+	struct local_cids lcids;
+	struct remote_cids rcids;
+	struct conn_event cid_events[CONN_CID_EVENTS];
+	unsigned cid_head, cid_count;
+
+	/* handshake */
+	struct tls *tls;
+	struct keyring keys;
+	struct crypto_stream crypto[LEVEL_COUNT];	/* [LEVEL_EARLY] unused */
+	struct tparams ours, peer;
+	bool have_peer_params, established, confirmed, got_packet;
+	bool released_tls;
+	uint8_t *token;			/* client: to be put in Initials */
+	size_t token_len;
+	struct stash_list stash;
+	unsigned nstash;
+	int cb_error;			/* a tls callback failed */
+
+	/* path */
+	struct amplify amplify;
+	struct challenge challenge;
+	struct recovery rec;
+	struct ackq ackq[SPACE_COUNT];
+	unsigned probes[SPACE_COUNT];	/* PTO probes to be sent */
+	uint32_t mss;
+
+	/* data */
+	struct streams streams;
+	struct stream *rx_last;		/* stream of the latest STREAM frame: most likely the next one's too */
+
+	/* frames of the connection waiting to be sent */
+	bool want_handshake_done, want_new_token, want_ping;
+
+	/* timers, absolute; CONN_NEVER when off */
+	uint64_t hs_deadline_us, idle_deadline_us, keepalive_deadline_us, close_deadline_us;
+	bool idle_armed_by_tx;		/* an eliciting packet was sent since the last one received: RFC 9000 10.1 */
+	bool pacer_blocked;
+
+	/* close */
+	struct conn_error error;
+	bool close_wanted;		/* a CONNECTION_CLOSE packet has to leave */
+	uint64_t close_rx, close_rx_next;	/* packets received while closing; answer again at this one */
+
+	/* events for the owner */
+	bool ev_established, ev_confirmed, ev_closed, ev_drained;
+	struct blob_list blobs;
+	struct blob *blob_out;		/* lent to the owner by the last poll */
+
+	uint64_t packets_rx, bytes_rx, key_updates;
+};
+
+/* conn.c */
+struct recovery_env conn_env(const struct conn *c);
+uint64_t conn_pto(const struct conn *c);
+int conn_new_local_cid(struct conn *c, struct cid *cid, uint8_t token[RESET_TOKEN_LEN]);
+
+/* event.c */
+void event_cid(struct conn *c, enum conn_event_type type, const struct cid *cid);
+int event_blob(struct conn *c, enum conn_event_type type, const uint8_t *data, size_t len);
+void event_fini(struct conn *c);
+
+/* hs.c: the handshake */
+int hs_start_client(struct conn *c, const uint8_t *session, size_t session_len);
+int hs_start_server(struct conn *c);
+int hs_initial_keys(struct conn *c, const struct cid *dcid);
+/* CRYPTO bytes arrived at a level. */
+int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us);
+int hs_confirm(struct conn *c, uint64_t now_us);
+void hs_discard_keys(struct conn *c, enum level level, uint64_t now_us);
+void hs_on_retry(struct conn *c, const struct packet *p, uint64_t now_us);
+void hs_on_version_negotiation(struct conn *c, const struct packet *p, uint64_t now_us);
+int hs_issue_cids(struct conn *c);
+
+/* rx.c */
+void rx_replay_stash(struct conn *c, uint64_t now_us);
+
+/* rx_frame.c: one decrypted packet's frames. *eliciting says whether it wants an ACK. */
+struct rx_packet {
+	enum level level;
+	uint64_t pn;
+	struct cid dcid;
+	uint64_t now_us;
+	bool eliciting;
+};
+int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_t len, uint64_t *frame_type);
+
+/* retx.c: what becomes of frames whose packet was acknowledged or lost */
+int retx_acked(struct conn *c, const struct sent_list *l);
+int retx_lost(struct conn *c, const struct sent_list *l);
+/* Queue again what the oldest unacknowledged packets of a space carry (PTO). */
+int retx_probe(struct conn *c, enum pn_space space);
+
+/* tx_frame.c: fill one packet */
+struct build {
+	uint8_t *start;
+	struct wr w;			/* ends where the tag has to begin */
+	enum level level;
+	uint64_t pn;
+	size_t pn_off, pn_len, length_off, hdr_len;
+	struct sent_packet *sp;
+};
+bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us);
+/* Write frames. congested: only what is exempt from congestion control (ACK). 0 or a local error. */
+int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us);
+
+/* close.c: the one funnel of every end */
+void conn_violation(struct conn *c, int qe, uint64_t frame_type, const char *reason, uint64_t now_us);
+void close_begin(struct conn *c, const struct conn_error *err, uint64_t now_us);	/* we close, and say so */
+void close_silently(struct conn *c, const struct conn_error *err);	/* nobody to tell: straight to DRAINED */
+void close_by_peer(struct conn *c, const struct frame *f, uint64_t now_us);
+void close_on_packet(struct conn *c);		/* something arrived while closing */
+bool close_write_frame(struct conn *c, struct wr *w, enum level level);
+
+/* timer.c */
+void timer_on_received(struct conn *c, uint64_t now_us);
+void timer_on_sent_eliciting(struct conn *c, uint64_t now_us);
+void timer_start_handshake(struct conn *c, uint64_t now_us);
+
+#endif

@@ -1,0 +1,244 @@
+/* Receiving: datagrams to packets to plaintext. Takes header protection off for
+ * a whole train at once, picks keys, keeps packets whose keys are still to come,
+ * and leaves frames to rx_frame.c. RFC 9000 12.2, 12.3, RFC 9001 5.5, 5.7 */
+#include "conn/conn_int.h"
+
+#include "base/mem.h"
+
+static enum level packet_level(const struct packet *p)
+{
+	switch (p->type) {
+	case PACKET_INITIAL: return LEVEL_INITIAL;
+	case PACKET_HANDSHAKE: return LEVEL_HANDSHAKE;
+	case PACKET_0RTT: return LEVEL_EARLY;
+	default: return LEVEL_APP;
+	}
+}
+
+/* 1-RTT is not read before the handshake is complete, keys or not. RFC 9001 5.7 */
+static bool readable(const struct conn *c, enum level level)
+{
+	return pktkey_ready(&c->keys.rx[level]) && (level != LEVEL_APP || c->established);
+}
+
+/* Room for the sample behind the packet number's longest form. RFC 9001 5.4.2 */
+static bool has_sample(const struct packet *p)
+{
+	return p->len >= p->pn_off + 4 + HP_SAMPLE_LEN;
+}
+
+static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn)
+{
+	enum level level = packet_level(p);
+	bool may_come = level == LEVEL_HANDSHAKE ? !c->confirmed : level == LEVEL_APP && !c->established;
+	if (!may_come || c->nstash == CONN_STASH_MAX)
+		return;
+	struct stash *s = mem_alloc(sizeof(*s) + p->len);
+	if (!s)
+		return;
+	s->ecn = ecn;
+	s->len = p->len;
+	memcpy(s->data, p->start, p->len);
+	TAILQ_INSERT_TAIL(&c->stash, s, link);
+	c->nstash++;
+}
+
+/* Does the packet belong to this handshake? Once the peer's source CID is known
+ * every long header must show it. RFC 9000 7.2 */
+static bool right_peer(struct conn *c, const struct packet *p)
+{
+	return !packet_is_long(p->first) || !c->has_peer_scid || cid_equal(&p->scid, &c->peer_scid);
+}
+
+/* What a first authentic packet of a level proves. RFC 9000 7.2, 8.1, RFC 9001 4.9.1 */
+static void learn(struct conn *c, const struct packet *p, enum level level, uint64_t now_us)
+{
+	c->got_packet = true;
+	if (!c->has_peer_scid && packet_is_long(p->first)) {
+		c->has_peer_scid = true;
+		c->peer_scid = p->scid;
+		remote_cids_set_first(&c->rcids, &p->scid);
+	}
+	if (c->is_server && level == LEVEL_HANDSHAKE && !c->rec.space[SPACE_INITIAL].discarded) {
+		c->amplify.validated = true;
+		hs_discard_keys(c, LEVEL_INITIAL, now_us);
+	}
+}
+
+static void rx_opened(struct conn *c, const struct packet *p, enum level level, uint64_t pn, size_t hdr_len,
+		      enum ecn ecn, uint64_t now_us)
+{
+	enum pn_space space = level_space(level);
+	struct ackq *q = &c->ackq[space];
+	uint8_t reserved = packet_is_long(p->first) ? 0x0c : 0x18;
+	if (p->start[0] & reserved) {
+		conn_violation(c, QE_PROTOCOL_VIOLATION, 0, "reserved header bits are set", now_us);
+		return;
+	}
+	if (ackq_is_duplicate(q, pn))
+		return;
+	learn(c, p, level, now_us);
+	timer_on_received(c, now_us);
+	c->packets_rx++;
+	struct rx_packet rx = { .level = level, .pn = pn, .dcid = p->dcid, .now_us = now_us };
+	uint64_t type = 0;
+	int e = rx_frames(c, &rx, p->start + hdr_len, p->len - hdr_len - AEAD_TAG_LEN, &type);
+	if (!e && !c->rec.space[space].discarded)
+		e = ackq_on_packet(q, pn, rx.eliciting, ecn, now_us);
+	if (e) {
+		const char *tls = c->tls ? tls_error_text(c->tls) : "";
+		conn_violation(c, e, type, *tls ? tls : qe_wire_name(qe_wire(e)), now_us);
+	}
+}
+
+/* The header is still protected; mask is its mask. */
+static void rx_unmask(struct conn *c, const struct packet *p, const uint8_t mask[HP_MASK_LEN], enum ecn ecn,
+		      uint64_t now_us)
+{
+	enum level level = packet_level(p);
+	size_t pn_len = hp_unprotect((uint8_t *)p->start, p->pn_off, mask);
+	struct rd r = rd_of(p->start + p->pn_off, pn_len);
+	uint64_t pn = pn_decode(rd_uint(&r, pn_len), pn_len, c->ackq[level_space(level)].largest);
+	size_t hdr_len = p->pn_off + pn_len;
+	bool phase = p->start[0] & 0x04;
+	int e = keyring_open(&c->keys, level, phase, pn, p->start, hdr_len, (uint8_t *)p->start + hdr_len,
+			     p->len - hdr_len, now_us, conn_pto(c));
+	if (e == QE_DROP) {
+		if (level == LEVEL_APP && conn_is_reset(c, p->start, p->len))
+			conn_on_reset(c, now_us);
+		return;
+	}
+	if (e)
+		conn_violation(c, e, 0, qe_wire_name(qe_wire(e)), now_us);
+	else
+		rx_opened(c, p, level, pn, hdr_len, ecn, now_us);
+}
+
+static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint64_t now_us)
+{
+	enum level level = packet_level(p);
+	if (p->type == PACKET_RETRY) {
+		hs_on_retry(c, p, now_us);
+		return;
+	}
+	if (p->type == PACKET_VN) {
+		hs_on_version_negotiation(c, p, now_us);
+		return;
+	}
+	if (p->type == PACKET_UNKNOWN_VERSION || level == LEVEL_EARLY || !right_peer(c, p) || !has_sample(p) ||
+	    !packet_fixed_bit(p->first) || (packet_is_long(p->first) && p->version != c->version))
+		return;
+	if (!readable(c, level)) {
+		stash_packet(c, p, ecn);
+		return;
+	}
+	const uint8_t *sample = p->start + p->pn_off + 4;
+	uint8_t mask[1][HP_MASK_LEN];
+	if (!pktkey_masks(&c->keys.rx[level], &sample, 1, mask))
+		rx_unmask(c, p, mask[0], ecn, now_us);
+}
+
+static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
+{
+	struct rd r = rd_of(d->data, d->len);
+	struct cid first = { 0 };
+	struct packet p;
+	bool have_first = false;
+	while (rd_left(&r) && c->state == CONN_ACTIVE) {
+		if (packet_parse(&r, c->cfg->cid_len, &p))
+			break;
+		/* Coalesced packets for another connection are not ours. RFC 9000 12.2 */
+		if (have_first && !cid_equal(&first, &p.dcid))
+			continue;
+		first = p.dcid;
+		have_first = true;
+		rx_packet(c, &p, d->ecn, now_us);
+	}
+	/* A client that fails to open any packet may be looking at a reset; checked per packet above,
+	 * and here for datagrams that did not even parse as ours. */
+	if (!have_first && conn_is_reset(c, d->data, d->len))
+		conn_on_reset(c, now_us);
+}
+
+static bool fast(const struct conn *c, const struct datagram *d)
+{
+	return !packet_is_long(d->data[0]) && packet_fixed_bit(d->data[0]) &&
+	       d->len >= 1u + c->cfg->cid_len + 4 + HP_SAMPLE_LEN;
+}
+
+/* A run of short-header datagrams: one call makes all header masks. */
+static void rx_short_run(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
+{
+	const uint8_t *samples[HP_BATCH];
+	uint8_t masks[HP_BATCH][HP_MASK_LEN];
+	size_t pn_off = 1u + c->cfg->cid_len;
+	for (size_t i = 0; i < n; i++)
+		samples[i] = d[i].data + pn_off + 4;
+	if (pktkey_masks(&c->keys.rx[LEVEL_APP], samples, n, masks))
+		return;
+	struct packet p = { .type = PACKET_1RTT, .pn_off = pn_off };
+	p.dcid.len = c->cfg->cid_len;
+	for (size_t i = 0; i < n && c->state == CONN_ACTIVE; i++) {
+		p.first = d[i].data[0];
+		p.start = d[i].data;
+		p.len = d[i].len;
+		memcpy(p.dcid.b, d[i].data + 1, p.dcid.len);
+		rx_unmask(c, &p, masks[i], d[i].ecn, now_us);
+	}
+}
+
+static bool wanted(struct conn *c, const struct datagram *d)
+{
+	c->bytes_rx += d->len;
+	c->amplify.received += d->len;
+	if (c->state == CONN_CLOSING)
+		close_on_packet(c);
+	/* Migration is not offered (disable_active_migration): other paths are not listened to. RFC 9000 9 */
+	return c->state == CONN_ACTIVE && d->len && addr_equal(&d->remote, &c->remote);
+}
+
+/* While closing, the peer's own close still moves us to draining. RFC 9000 10.2.1 is content
+ * with the repeated close; nothing is decrypted then. */
+void conn_recv(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
+{
+	size_t i = 0;
+	bool was_blocked = amplify_budget(&c->amplify) == 0;
+	while (i < n) {
+		size_t run = 0;
+		while (i + run < n && run < HP_BATCH && c->established && pktkey_ready(&c->keys.rx[LEVEL_APP]) &&
+		       c->state == CONN_ACTIVE && d[i + run].len && fast(c, &d[i + run]) &&
+		       addr_equal(&d[i + run].remote, &c->remote))
+			run++;
+		for (size_t k = 0; k < run; k++)
+			wanted(c, &d[i + k]);
+		if (run) {
+			rx_short_run(c, d + i, run, now_us);
+			i += run;
+		} else {
+			if (wanted(c, &d[i]))
+				rx_datagram(c, &d[i], now_us);
+			i++;
+		}
+	}
+	if (was_blocked && c->state == CONN_ACTIVE) {
+		struct recovery_env env = conn_env(c);
+		recovery_set_timer(&c->rec, &env, now_us);
+	}
+}
+
+/* Try again what waited for keys. What still has none is kept. */
+void rx_replay_stash(struct conn *c, uint64_t now_us)
+{
+	struct stash_list l = TAILQ_HEAD_INITIALIZER(l);
+	struct stash *s;
+	TAILQ_CONCAT(&l, &c->stash, link);
+	c->nstash = 0;
+	while ((s = TAILQ_FIRST(&l))) {
+		TAILQ_REMOVE(&l, s, link);
+		struct rd r = rd_of(s->data, s->len);
+		struct packet p;
+		if (c->state == CONN_ACTIVE && !packet_parse(&r, c->cfg->cid_len, &p))
+			rx_packet(c, &p, s->ecn, now_us);
+		mem_free(s);
+	}
+}

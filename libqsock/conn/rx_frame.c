@@ -1,0 +1,229 @@
+/* What each received frame does to the connection: one handler per row of
+ * wire/frames.def. Streams, recovery and paths decide; here they are told.
+ * RFC 9000 19 */
+#include "conn/conn_int.h"
+
+typedef int handler(struct conn *c, struct rx_packet *p, const struct frame *f);
+
+static int nothing(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	return 0;
+}
+
+static int on_ack(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	enum pn_space space = level_space(p->level);
+	struct recovery_env env = conn_env(c);
+	struct ack_result res;
+	/* The exponent is only known, and the delay only meaningful, in 1-RTT. RFC 9000 19.3 */
+	uint64_t exponent = c->have_peer_params ? c->peer.ack_delay_exponent : 3;
+	uint64_t delay = space == SPACE_APP ? f->ack.delay << exponent : 0;
+	if (space == SPACE_APP && (delay >> exponent != f->ack.delay || delay > CONN_NEVER / 2))
+		delay = CONN_NEVER / 2;
+	if (c->confirmed && delay > env.max_ack_delay_us)
+		delay = env.max_ack_delay_us;
+	int e = recovery_on_ack(&c->rec, space, &f->ack, delay, &env, p->now_us, &res);
+	if (e)
+		return e;
+	const struct sent_packet *s;
+	TAILQ_FOREACH(s, &res.acked, link)
+		if (s->acks_up_to != PN_NONE)
+			ackq_on_ack_acked(&c->ackq[space], s->acks_up_to);
+	e = retx_acked(c, &res.acked);
+	if (!e)
+		e = retx_lost(c, &res.lost);
+	if (space == SPACE_APP && res.largest_newly_acked != PN_NONE)
+		keyring_on_acked(&c->keys, res.largest_newly_acked);
+	sent_free_list(&c->rec.pool, &res.acked);
+	sent_free_list(&c->rec.pool, &res.lost);
+	return e;
+}
+
+/* Bytes that nobody will read count as consumed at the connection, or its window would leak. */
+static void credit_dropped(struct conn *c, uint64_t n)
+{
+	if (n)
+		streams_consumed(&c->streams, n);
+}
+
+static void settle(struct conn *c, struct stream *s)
+{
+	streams_update(&c->streams, s);
+	if (streams_reap(&c->streams, s) && c->rx_last == s)
+		c->rx_last = NULL;
+}
+
+static int on_reset_stream(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	struct stream *s;
+	int e = streams_for_frame(&c->streams, f->reset_stream.id, false, &s);
+	if (e || !s)
+		return e;
+	e = rxflow_on_received(&c->streams.rx_credit, stream_growth(s, f->reset_stream.final_size, 0));
+	if (e)
+		return e;
+	uint64_t dropped = 0;
+	e = stream_on_reset(s, f->reset_stream.code, f->reset_stream.final_size, &dropped);
+	if (e)
+		return e;
+	credit_dropped(c, dropped);
+	settle(c, s);
+	return 0;
+}
+
+static int on_stop_sending(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	struct stream *s;
+	int e = streams_for_frame(&c->streams, f->stop_sending.id, true, &s);
+	if (e || !s)
+		return e;
+	e = stream_on_stop_sending(s, f->stop_sending.code);
+	settle(c, s);
+	return e;
+}
+
+static int on_crypto(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	return hs_recv(c, p->level, f->crypto.off, f->crypto.data, f->crypto.len, p->now_us);
+}
+
+static int on_new_token(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	if (c->is_server)
+		return QE_PROTOCOL_VIOLATION;
+	return event_blob(c, CONN_EV_TOKEN, f->new_token.data, f->new_token.len);
+}
+
+static int on_stream(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	struct stream *s = c->rx_last;
+	if (!s || s->id != f->stream.id) {
+		int e = streams_for_frame(&c->streams, f->stream.id, false, &s);
+		if (e || !s)
+			return e;
+		c->rx_last = s;
+	}
+	int e = rxflow_on_received(&c->streams.rx_credit, stream_growth(s, f->stream.off, f->stream.len));
+	if (e)
+		return e;
+	uint64_t dropped = 0;
+	e = stream_on_data(s, f->stream.off, f->stream.data, f->stream.len, f->stream.fin, &dropped);
+	if (e)
+		return e == QE_LIMIT ? QE_INTERNAL : e;
+	credit_dropped(c, dropped);
+	settle(c, s);
+	return 0;
+}
+
+static int on_max_data(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	streams_on_max_data(&c->streams, f->max_data.max);
+	return 0;
+}
+
+static int on_max_stream_data(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	struct stream *s;
+	int e = streams_for_frame(&c->streams, f->max_stream_data.id, true, &s);
+	if (e || !s)
+		return e;
+	stream_on_max_data(s, f->max_stream_data.max);
+	streams_update(&c->streams, s);
+	return 0;
+}
+
+static int on_max_streams(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	streams_on_max_streams(&c->streams, f->max_streams.uni, f->max_streams.max);
+	return 0;
+}
+
+static int on_stream_data_blocked(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	struct stream *s;
+	return streams_for_frame(&c->streams, f->stream_data_blocked.id, false, &s);
+}
+
+static int on_new_connection_id(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	return remote_cids_on_new(&c->rcids, f->new_cid.seq, f->new_cid.retire_prior_to, &f->new_cid.cid,
+				  f->new_cid.token);
+}
+
+static int on_retire_connection_id(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	struct cid gone;
+	int e = local_cids_retire(&c->lcids, f->retire_cid.seq, &p->dcid, &gone);
+	if (e)
+		return e == QE_AGAIN ? 0 : e;
+	event_cid(c, CONN_EV_CID_RETIRED, &gone);
+	return hs_issue_cids(c);
+}
+
+static int on_path_challenge(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	challenge_on_received(&c->challenge, f->path_data);
+	return 0;
+}
+
+static int on_path_response(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	challenge_on_response(&c->challenge, f->path_data);
+	return 0;
+}
+
+static int on_close(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	close_by_peer(c, f, p->now_us);
+	return 0;
+}
+
+static int on_handshake_done(struct conn *c, struct rx_packet *p, const struct frame *f)
+{
+	if (c->is_server || !c->established)
+		return QE_PROTOCOL_VIOLATION;
+	return hs_confirm(c, p->now_us);
+}
+
+static handler *const handlers[FRAME_KIND_COUNT] = {
+	[FRAME_PADDING] = nothing,
+	[FRAME_PING] = nothing,
+	[FRAME_ACK] = on_ack,
+	[FRAME_RESET_STREAM] = on_reset_stream,
+	[FRAME_STOP_SENDING] = on_stop_sending,
+	[FRAME_CRYPTO] = on_crypto,
+	[FRAME_NEW_TOKEN] = on_new_token,
+	[FRAME_STREAM] = on_stream,
+	[FRAME_MAX_DATA] = on_max_data,
+	[FRAME_MAX_STREAM_DATA] = on_max_stream_data,
+	[FRAME_MAX_STREAMS] = on_max_streams,
+	[FRAME_DATA_BLOCKED] = nothing,
+	[FRAME_STREAM_DATA_BLOCKED] = on_stream_data_blocked,
+	[FRAME_STREAMS_BLOCKED] = nothing,
+	[FRAME_NEW_CONNECTION_ID] = on_new_connection_id,
+	[FRAME_RETIRE_CONNECTION_ID] = on_retire_connection_id,
+	[FRAME_PATH_CHALLENGE] = on_path_challenge,
+	[FRAME_PATH_RESPONSE] = on_path_response,
+	[FRAME_CONNECTION_CLOSE] = on_close,
+	[FRAME_APPLICATION_CLOSE] = on_close,
+	[FRAME_HANDSHAKE_DONE] = on_handshake_done,
+};
+
+int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_t len, uint64_t *frame_type)
+{
+	struct rd r = rd_of(payload, len);
+	struct frame f;
+	if (!len)
+		return QE_PROTOCOL_VIOLATION;	/* RFC 9000 12.4 */
+	while (rd_left(&r) && c->state == CONN_ACTIVE) {
+		int e = frame_decode(&r, p->level, &f);
+		*frame_type = f.type;
+		if (e)
+			return e;
+		p->eliciting |= frame_table[f.kind].eliciting;
+		e = handlers[f.kind](c, p, &f);
+		if (e)
+			return e;
+	}
+	return 0;
+}

@@ -1,0 +1,134 @@
+/* All deadlines of a connection in one place: recovery, acknowledgements,
+ * handshake, idle, keepalive, closing, key discard, pacing. RFC 9000 10.1,
+ * RFC 9002 6.2 */
+#include "conn/conn_int.h"
+
+#include <bsd/string.h>
+
+/* The smaller of both sides' idle timeouts, at least 3 PTO; 0: none. RFC 9000 10.1 */
+static uint64_t idle_timeout(const struct conn *c)
+{
+	uint64_t ours = c->cfg->idle_timeout_us;
+	uint64_t peers = c->have_peer_params ? c->peer.max_idle_timeout_ms * 1000 : 0;
+	uint64_t t = ours && peers ? (ours < peers ? ours : peers) : ours ? ours : peers;
+	uint64_t floor = 3 * conn_pto(c);
+	return t && t < floor ? floor : t;
+}
+
+static void arm_keepalive(struct conn *c, uint64_t now_us)
+{
+	uint64_t idle = idle_timeout(c), period = c->cfg->keepalive_us;
+	if (!period || !c->established)
+		return;
+	if (idle && period > idle / 2)
+		period = idle / 2;
+	c->keepalive_deadline_us = now_us + period;
+}
+
+static void arm_idle(struct conn *c, uint64_t now_us)
+{
+	uint64_t t = idle_timeout(c);
+	c->idle_deadline_us = t ? now_us + t : CONN_NEVER;
+	arm_keepalive(c, now_us);
+}
+
+void timer_on_received(struct conn *c, uint64_t now_us)
+{
+	c->idle_armed_by_tx = false;
+	arm_idle(c, now_us);
+}
+
+void timer_on_sent_eliciting(struct conn *c, uint64_t now_us)
+{
+	if (c->idle_armed_by_tx)
+		return;
+	c->idle_armed_by_tx = true;
+	arm_idle(c, now_us);
+}
+
+void timer_start_handshake(struct conn *c, uint64_t now_us)
+{
+	c->hs_deadline_us = c->cfg->handshake_timeout_us ? now_us + c->cfg->handshake_timeout_us : CONN_NEVER;
+	c->keepalive_deadline_us = c->close_deadline_us = CONN_NEVER;
+	arm_idle(c, now_us);
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+uint64_t conn_deadline(const struct conn *c, uint64_t now_us)
+{
+	if (c->state == CONN_DRAINED)
+		return CONN_NEVER;
+	if (c->state != CONN_ACTIVE)
+		return c->close_deadline_us;
+	uint64_t t = min_u64(recovery_deadline(&c->rec), c->idle_deadline_us);
+	t = min_u64(t, c->hs_deadline_us);
+	t = min_u64(t, c->keepalive_deadline_us);
+	t = min_u64(t, keyring_deadline(&c->keys));
+	for (int s = 0; s < SPACE_COUNT; s++)
+		t = min_u64(t, ackq_deadline(&c->ackq[s]));
+	if (c->challenge.pending)
+		t = min_u64(t, c->challenge.deadline_us);
+	if (c->pacer_blocked)
+		t = min_u64(t, recovery_pacer_deadline(&c->rec, now_us));
+	return t;
+}
+
+static void time_out(struct conn *c, enum conn_error_kind kind, const char *reason)
+{
+	struct conn_error err = { .kind = kind };
+	strlcpy(err.reason, reason, sizeof(err.reason));
+	close_silently(c, &err);
+}
+
+static void recovery_timeout(struct conn *c, uint64_t now_us)
+{
+	struct recovery_env env = conn_env(c);
+	struct ack_result res;
+	enum pn_space space;
+	int e = 0;
+	switch (recovery_on_timeout(&c->rec, &env, now_us, &space, &res)) {
+	case RECOVERY_LOSS:
+		e = retx_lost(c, &res.lost);
+		break;
+	case RECOVERY_PTO:
+		c->probes[space] = 2;
+		e = retx_probe(c, space);
+		break;
+	case RECOVERY_NONE:
+		break;
+	}
+	sent_free_list(&c->rec.pool, &res.acked);
+	sent_free_list(&c->rec.pool, &res.lost);
+	if (e)
+		conn_violation(c, e, 0, "out of memory", now_us);
+}
+
+void conn_on_timeout(struct conn *c, uint64_t now_us)
+{
+	if (c->state == CONN_DRAINED)
+		return;
+	if (c->state != CONN_ACTIVE) {
+		if (now_us >= c->close_deadline_us)
+			close_silently(c, &c->error);
+		return;
+	}
+	if (now_us >= c->hs_deadline_us) {
+		time_out(c, CONN_ERR_HANDSHAKE_TIMEOUT, "the handshake did not complete in time");
+		return;
+	}
+	if (now_us >= c->idle_deadline_us) {
+		time_out(c, c->established ? CONN_ERR_IDLE : CONN_ERR_HANDSHAKE_TIMEOUT,
+			 c->established ? "nothing was received for the idle timeout" : "the peer does not answer");
+		return;
+	}
+	if (now_us >= c->keepalive_deadline_us) {
+		c->want_ping = true;
+		c->keepalive_deadline_us = CONN_NEVER;
+		arm_keepalive(c, now_us);
+	}
+	keyring_on_time(&c->keys, now_us);
+	challenge_on_time(&c->challenge, now_us);
+	if (now_us >= recovery_deadline(&c->rec))
+		recovery_timeout(c, now_us);
+}

@@ -1,0 +1,133 @@
+/* sock/: what the descriptors are. Two sides meet here:
+ *
+ *   api_*.c, config.c, resolve.c   run on the caller's thread: check arguments, make
+ *                                  socketpairs, load files, talk to the engine
+ *                                  by engine_call or by a record on a mailbox;
+ *   object.c, listener.c, connection.c, stream.c, pair.c, mailbox.c, ports.c
+ *                                  run on the engine thread and own its ends.
+ *
+ * An object is found by the socket cookie (SO_COOKIE) of the application's end,
+ * which dup, fork and SCM_RIGHTS do not change. This header holds what the two
+ * sides share; nobody outside sock/ and preload/ includes it. */
+#ifndef SOCK_SOCK_H
+#define SOCK_SOCK_H
+
+#include <bsd/sys/tree.h>
+
+#include "io/engine.h"
+#include "io/port.h"
+#include "qsock.h"
+
+/* ---- configuration (config.c; caller's thread) --------------------------- */
+
+/* A checked, loaded, immutable qsock_config. Reference counted, thread-safe. Equal configurations give the same
+ * object while one is alive or among the last few used, so that certificates and CA stores are read once. */
+struct sock_config {
+	struct conn_config client, server;	/* .tls is NULL for the role it was not made for */
+	struct endpoint_config endpoint;	/* retry and the like; keys are the process's */
+	char *server_name;			/* NULL: none given */
+	char *session_file;
+	bool reuse_port;
+	uint32_t linger_ms;
+};
+/* cfg may be NULL. NULL and errno on failure, *err filled (QSOCK_ERR_CONFIG and one line). */
+struct sock_config *sock_config_get(const struct qsock_config *cfg, bool is_server, struct qsock_error *err);
+struct sock_config *sock_config_ref(struct sock_config *c);
+void sock_config_put(struct sock_config *c);
+
+/* Resumption (sessions.c; engine thread): the newest session blob and address token for a server, in memory and in
+ * session_file if one is configured. Bounded: SESSIONS_MAX servers. key: server name or address, and the configuration. */
+void sessions_store(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *blob, size_t len);
+void sessions_store_token(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *p, size_t len);
+/* Borrowed until the next sessions_ call; *len 0 when there is none. A token is used once. */
+const uint8_t *sessions_find(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
+const uint8_t *sessions_take_token(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
+
+/* ---- objects (engine thread) --------------------------------------------- */
+
+enum sock_kind { SOCK_FRESH, SOCK_LISTENER, SOCK_CONNECTION, SOCK_STREAMOBJ };
+
+struct sock_obj {
+	RB_ENTRY(sock_obj) link;
+	uint64_t cookie;		/* SO_COOKIE of the application's end */
+	enum sock_kind kind;
+	struct engine *engine;
+	struct qsock_error error;	/* why it failed; kind NONE if it did not */
+};
+struct sock_obj *sock_find(struct engine *e, uint64_t cookie);
+/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR. At most 4096, oldest go first. */
+void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err);
+const struct qsock_error *sock_grave(struct engine *e, uint64_t cookie);	/* NULL: unknown */
+
+/* Commands, each the body of an engine_call made by api_*.c: 0 or -1/errno. fds are numbers in the application's table (taken by
+ * engine_take_fd); cookies name the application's end. */
+
+/* A new fresh socket: engine_fd is the engine's end of the pair, in which one filler byte waits already. The caller closes its copy after. */
+int sock_cmd_socket(struct engine *e, int engine_fd, uint64_t cookie, int domain);
+int sock_cmd_bind(struct engine *e, uint64_t cookie, const struct addr *a);
+/* Takes over a reference of cfg on success. */
+int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog);
+/* app_fd: the application's end, already made unwritable by the caller (see facts: SO_SNDBUF minimum, filler), to be made
+ * writable when connected. filler: bytes of filler sent. Takes over a reference of cfg on success. The result is seen on the descriptor. */
+int sock_cmd_connect(struct engine *e, uint64_t cookie, int app_fd, size_t filler, const struct addr *remote,
+		     const char *server_name, struct sock_config *cfg);
+int sock_cmd_close(struct engine *e, uint64_t cookie, uint64_t code, const char *reason);
+int sock_cmd_reset(struct engine *e, uint64_t cookie, uint64_t code);
+int sock_cmd_stop_sending(struct engine *e, uint64_t cookie, uint64_t code);
+int sock_cmd_stream_id(struct engine *e, uint64_t cookie, int64_t *id);
+int sock_cmd_error(struct engine *e, uint64_t cookie, struct qsock_error *out);
+int sock_cmd_info(struct engine *e, uint64_t cookie, struct qsock_info *out);
+int sock_cmd_names(struct engine *e, uint64_t cookie, struct addr *local, struct addr *remote);	/* remote AF_UNSPEC: none */
+int sock_cmd_key_update(struct engine *e, uint64_t cookie);
+int sock_cmd_credit(struct engine *e, uint64_t cookie, uint64_t credit[2]);
+int sock_cmd_unsent(struct engine *e, uint64_t cookie, uint64_t *bytes);
+int sock_cmd_pin(struct engine *e, uint64_t cookie, uint8_t pin[32]);
+
+/* ---- credit seen from the caller's thread (credit.c) --------------------- */
+
+/* May a stream be opened on the connection with this cookie without waiting? Takes one credit if so. Only ever true in the
+ * process whose engine has the connection; false means: open it the slow way and let the engine decide. Thread-safe. */
+bool credit_take(uint64_t conn_cookie, bool uni);
+/* Engine thread. set: the number that may be opened beyond those already taken or waiting. forget: the connection is gone. */
+void credit_set(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
+void credit_forget(uint64_t conn_cookie);
+
+/* ---- mailboxes: the records that travel on listeners and connections ------ */
+
+/* All records have one size; the last byte is padding that the engine leaves in its queue until the next one, so that its
+ * unexpected death reads as ECONNRESET (tail-byte retention). */
+#define RECORD_SIZE 64
+enum record_type { RECORD_ACCEPTED = 1, RECORD_STREAM, RECORD_OPEN };
+struct record {
+	uint8_t type;			/* enum record_type */
+	uint8_t flags;			/* RECORD_OPEN: QSOCK_UNI; RECORD_OPEN_SLOW if the second descriptor is there */
+	uint8_t reserved[6];
+	uint64_t cookie;		/* RECORD_OPEN: of the new stream's application end. RECORD_STREAM: of the sent end */
+	uint64_t filler;		/* RECORD_OPEN slow: filler bytes queued in the engine's end */
+	union {
+		struct addr peer;	/* RECORD_ACCEPTED */
+		int64_t stream_id;	/* RECORD_STREAM */
+		uint8_t pad[RECORD_SIZE - 24];
+	};
+};
+_Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
+#define RECORD_OPEN_SLOW 0x80
+
+/* One record with up to 2 descriptors. send: 0, or -1/errno (EAGAIN full, ETOOMANYREFS). recv: 1; 0 the other end closed; -1/errno: EAGAIN,
+ * EINTR, ECONNRESET, EMFILE (tested before, nothing is lost), EPROTO. flags: MSG_DONTWAIT, MSG_CMSG_CLOEXEC. fds unused: -1. */
+int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
+int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
+/* The engine's side of recv, keeping the last byte queued; EAGAIN when there is no whole record. */
+int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
+
+/* ---- pairs (pair.c) -------------------------------------------------------- */
+
+#define PAIR_BUFFER (208 * 1024)	/* SO_SNDBUF of both ends, bytes: part of a stream's memory cap */
+
+/* A socketpair(AF_UNIX, SOCK_STREAM): [0] application's end, [1] engine's, one filler byte queued in [1]. *cookie of [0]. 0 or -1/errno. */
+int pair_make(int fd[2], int flags, uint64_t *cookie);
+/* Make the application's end unwritable until pair_open is called on a duplicate of it. Returns filler bytes queued (> 0) or -1/errno. */
+ssize_t pair_block(int app_fd);
+int pair_open(int app_dup, int engine_fd, size_t filler);
+
+#endif

@@ -1,0 +1,67 @@
+/* Framing of the resumption blob. Whether a session may be used is not decided
+ * here. */
+#include "tls/session.h"
+
+#include "base/bytes.h"
+#include "base/mem.h"
+#include "tls/tls.h"
+
+#define TRUST_LEN 32
+
+static void put(struct wr *w, size_t len_size, const uint8_t *p, size_t len)
+{
+	if (len >> (8 * len_size))
+		w->failed = true;
+	wr_uint(w, len, len_size);
+	wr_bytes(w, p, len);
+}
+
+static const uint8_t *get(struct rd *r, size_t len_size, size_t *len)
+{
+	*len = (size_t)rd_uint(r, len_size);
+	return rd_bytes(r, *len);
+}
+
+uint8_t *session_encode(const struct session_blob *s, size_t *len)
+{
+	size_t cap = 1 + TRUST_LEN + 1 + s->alpn_len + 1 + s->name_len + 2 + s->params_len + 2 + s->der_len;
+	uint8_t *p = mem_alloc(cap);
+	if (!p)
+		return NULL;
+	struct wr w = wr_of(p, cap);
+	wr_uint(&w, SESSION_VERSION, 1);
+	wr_bytes(&w, s->trust, TRUST_LEN);
+	put(&w, 1, s->alpn, s->alpn_len);
+	put(&w, 1, s->name, s->name_len);
+	put(&w, 2, s->params, s->params_len);
+	put(&w, 2, s->der, s->der_len);
+	if (w.failed) {
+		mem_free(p);
+		return NULL;
+	}
+	*len = wr_len(&w);
+	return p;
+}
+
+bool session_decode(const uint8_t *p, size_t len, struct session_blob *out)
+{
+	struct rd r = rd_of(p, len);
+	if (rd_uint(&r, 1) != SESSION_VERSION)
+		return false;
+	out->trust = rd_bytes(&r, TRUST_LEN);
+	out->alpn = get(&r, 1, &out->alpn_len);
+	out->name = get(&r, 1, &out->name_len);
+	out->params = get(&r, 2, &out->params_len);
+	out->der = get(&r, 2, &out->der_len);
+	return !r.failed && rd_left(&r) == 0;
+}
+
+bool tls_session_params(const uint8_t *blob, size_t len, const uint8_t **params, size_t *params_len)
+{
+	struct session_blob s;
+	if (!session_decode(blob, len, &s))
+		return false;
+	*params = s.params;
+	*params_len = s.params_len;
+	return true;
+}
