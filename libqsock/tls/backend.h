@@ -49,7 +49,7 @@ int backend_feed(struct tls *t, const uint8_t *data, size_t len);
 bool backend_drained(const struct tls *t);
 /* The handshake is complete: drop what only it needed. */
 void backend_done(struct tls *t);
-/* Before SSL_free. Safe when backend_new failed. */
+/* After SSL_free. Safe when backend_new failed. */
 void backend_free(struct tls *t);
 bool backend_has_early_data(void);
 

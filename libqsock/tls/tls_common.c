@@ -242,13 +242,12 @@ static int drive(struct tls *t)
 
 static int feed(struct tls *t, const uint8_t *data, size_t len)
 {
-	enum level level = t->rx_level;
 	int e = backend_feed(t, data, len);
 	if (e)
 		return tls_fail(t, e, "out of memory");
 	e = drive(t);
-	/* Bytes behind the last message of a level. RFC 8446 5.1, RFC 9001 4.1.3 */
-	if (!e && !backend_drained(t) && (t->rx_level != level || t->state == TLS_DONE))
+	/* OpenSSL stops short only behind the last message of a level. RFC 8446 5.1, RFC 9001 4.1.3 */
+	if (!e && !backend_drained(t))
 		e = tls_fail(t, QE_TLS(SSL_AD_UNEXPECTED_MESSAGE), "handshake bytes left over at a key change");
 	return e;
 }
@@ -357,9 +356,9 @@ static void free_ssl(struct tls *t)
 		/* An SSL freed without a close takes its session's right to be resumed with it. */
 		SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 	}
-	backend_free(t);
-	SSL_free(t->ssl);
+	SSL_free(t->ssl);	/* may still give a buffer back to the backend */
 	t->ssl = NULL;
+	backend_free(t);
 	mem_free(t->params);
 	t->params = NULL;
 }

@@ -27,7 +27,7 @@ struct side {
 	size_t params_len;
 	int params_calls;
 	int params_answer;	/* to be returned by the callback */
-	uint8_t blob[8192];	/* the last session */
+	uint8_t blob[1u << 16];	/* the last session */
 	size_t blob_len;
 	int sessions;
 	int error;		/* first error of its tls_recv or tls_start */
