@@ -40,6 +40,10 @@ struct pair {
 	struct side client, server;
 };
 
+/* A configuration with ALPN "hq" unless given, and <dir>/<leaf>.crt and .key unless leaf is NULL. Fails the test
+ * with the line if it cannot be built. */
+struct tls_config *pair_config(struct tls_settings s, const char *dir, const char *leaf);
+
 #define CLIENT_PARAMS "client parameters"
 #define SERVER_PARAMS "server's parameters"
 
@@ -53,6 +57,8 @@ void pair_pump(struct pair *p, size_t chunk);
 bool pair_handshake(struct pair *p);
 /* Take the next piece of what s emitted; the caller frees data. false: none. */
 bool side_take(struct side *s, struct piece *out);
+/* tls_recv of a whole piece and some zero bytes behind it; frees data. */
+int recv_with_tail(struct tls *t, struct piece *p, size_t extra);
 extern const struct tls_out pair_out;
 
 #endif

@@ -5,7 +5,6 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -18,26 +17,7 @@ static char dir[64];
 static int64_t live_before;
 static const char *const hq[] = { "hq" };
 
-/* name: of <name>.crt and .key in dir; NULL: no more. */
-static struct tls_config *config(struct tls_settings s, const char *name)
-{
-	char err[256], crt[64], key[64];
-	struct tls_cert_file cert = { NULL, NULL, NULL };
-	s.alpn = hq;
-	s.alpn_count = 1;
-	if (name) {
-		snprintf(crt, sizeof(crt), "%s.crt", name);
-		snprintf(key, sizeof(key), "%s.key", name);
-		cert.cert_file = in_dir(dir, crt);
-		cert.key_file = in_dir(dir, key);
-		s.certs = &cert;
-		s.cert_count = 1;
-	}
-	struct tls_config *c = tls_config_new(&s, err, sizeof(err));
-	if (!c)
-		fail_msg("%s", err);
-	return c;
-}
+static struct tls_config *config(struct tls_settings s, const char *leaf) { return pair_config(s, dir, leaf); }
 
 static void get_pin(const char *name, uint8_t pin[32])
 {
