@@ -1,6 +1,6 @@
 # libqsock: one Makefile. Out-of-tree builds in build/<variant>; sources, examples and tests by wildcard, so
 # a new file needs no registration.
-#   make [VARIANT=release|asan|tsan|cov]     libraries, examples, preload library
+#   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
 #   make install [PREFIX=/usr/local] [DESTDIR=]
@@ -10,8 +10,8 @@ CC ?= cc
 VERSION := 0.1.0
 SONAME := libqsock.so.0
 
-B := build/$(VARIANT)
-O := $(if $(filter release,$(VARIANT)),build,$(B))
+B := build/$(VARIANT)$(if $(TLS_BACKEND),-$(TLS_BACKEND))
+O := $(if $(filter build/release,$(B)),build,$(B))
 PKG := libssl libcrypto libbsd
 
 CFLAGS_release := -O2 -g
@@ -20,29 +20,21 @@ CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 CFLAGS_cov := -O0 -g --coverage
 $(if $(CFLAGS_$(VARIANT)),,$(error VARIANT is one of release, asan, tsan, cov))
 
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wpointer-arith -Wvla -Wno-unused-parameter -Werror -fPIC -fvisibility=hidden -pthread \
 	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
 LINK = $(CC) $(CFLAGS_$(VARIANT)) $(CFLAGS) -pthread $(LDFLAGS)
 
-# The TLS backend goes by the OpenSSL it is built with, unless TLS_BACKEND=quic|compat is given (use an own B= then).
-H := \#
-ifndef TLS_BACKEND
-TLS_BACKEND := $(lastword $(shell printf '%s\n' '$(H)include <openssl/opensslv.h>' \
-	'$(H)if OPENSSL_VERSION_NUMBER >= 0x30500000L' quic '$(H)else' compat '$(H)endif' | \
-	$(CC) $(PKG_CFLAGS) -E -P -))
-endif
+# ---- what there is ------------------------------------------------------------
+# The TLS backend goes by the OpenSSL that is built with, unless TLS_BACKEND=quic|compat is given.
+HAS_QUIC_TLS := $(shell pkg-config --atleast-version=3.5 libssl 2>/dev/null && echo yes)
+TLS := $(or $(TLS_BACKEND),$(if $(HAS_QUIC_TLS),quic,compat))
 TLS_quic := libqsock/tls/tls_quic.c
 TLS_compat := libqsock/tls/tls_compat.c libqsock/tls/tls_early.c libqsock/tls/record.c
-ifeq ($(TLS_$(TLS_BACKEND)),)
-$(error no TLS backend "$(TLS_BACKEND)": quic or compat)
-endif
-
-# ---- what there is ------------------------------------------------------------
-SRC_OMIT := $(filter-out $(TLS_$(TLS_BACKEND)),$(TLS_quic) $(TLS_compat))	# the TLS backend not chosen
-SRC := $(filter-out $(SRC_OMIT),$(wildcard libqsock/*/*.c))
+$(if $(TLS_$(TLS)),,$(error TLS_BACKEND is quic or compat))
+SRC := $(filter-out $(filter-out $(TLS_$(TLS)),$(TLS_quic) $(TLS_compat)),$(wildcard libqsock/*/*.c))
 PRELOAD_SRC := $(wildcard preload/*.c)
 objects = $(patsubst %.c,$(B)/%.o,$(1))
 programs = $(patsubst %.c,$(B)/%,$(wildcard $(1)))
@@ -54,7 +46,7 @@ PRELOAD := $(if $(PRELOAD_SRC),$(O)/lib/libqsock_preload.so)
 BIN := $(patsubst examples/%.c,$(O)/bin/%,$(wildcard examples/*.c))
 SUPPORT := $(B)/tests/support.a
 UNIT := $(call select,tests/unit)
-SIM := $(call select,tests/sim)
+SIM := $(if $(wildcard libqsock/endpoint/*.c),$(call select,tests/sim))
 FD := $(call select,tests/fd)
 BENCH := $(patsubst %.c,$(O)/%,$(wildcard tests/bench/*.c))
 PEER := $(patsubst %.c,$(O)/%,$(wildcard tests/interop/*.c))

@@ -15,7 +15,8 @@
 
 #define CONN_CRYPTO_MAX 65536	/* out-of-order CRYPTO bytes held per level; RFC 9000 7.5 wants >= 4096 */
 #define CONN_STASH_MAX 16	/* packets kept until their keys come */
-#define CONN_CID_EVENTS 16
+#define CONN_STASH_BYTES 2048	/* longest of them */
+#define CONN_CID_EVENTS 32	/* all ids retired and issued anew, and the handshake's */
 #define CONN_OUR_ACK_DELAY_US 25000
 #define CONN_ACK_EXPONENT 3
 #define CONN_NEVER UINT64_MAX
@@ -94,6 +95,7 @@ struct conn {
 
 	/* timers, absolute; CONN_NEVER when off */
 	uint64_t hs_deadline_us, idle_deadline_us, keepalive_deadline_us, close_deadline_us;
+	bool rx_processed;		/* a packet of this batch was */
 	bool idle_armed_by_tx;		/* an eliciting packet was sent since the last one received: RFC 9000 10.1 */
 	bool pacer_blocked;
 
