@@ -8,7 +8,9 @@
 
 #include "conn/conn.h"
 
-#define ENDPOINT_RESET_MIN_TRIGGER 43	/* smallest datagram answered by a stateless reset: > 42 bytes */
+/* Smallest datagram answered by a stateless reset, of 21 bytes then: probes and keep-alives alone are no larger than
+ * some 30 bytes, and their sender shall learn too that its connection is gone. RFC 9000 10.3, 10.3.3 */
+#define ENDPOINT_RESET_MIN_TRIGGER 22
 
 struct endpoint;
 

@@ -57,6 +57,7 @@ static inline struct side *side_of(const struct engine *e) { return engine_data(
 /* -1/EEXIST: the cookie is taken (a caller lied about it). */
 int obj_add(struct side *side, struct sock_obj *o, enum sock_kind kind, uint64_t cookie);
 void obj_remove(struct side *side, struct sock_obj *o);
+struct sock_obj *obj_any(struct side *side, enum sock_kind kind);	/* NULL: none left of that kind */
 void graves_clear(struct side *side);
 
 /* Cause of an end in the words of the public face. established: the handshake was complete. RFC 9000 20 */

@@ -57,7 +57,17 @@ void obj_remove(struct side *side, struct sock_obj *o)
 struct sock_obj *sock_find(struct engine *e, uint64_t cookie)
 {
 	struct sock_obj key = { .cookie = cookie };
-	return cookie ? RB_FIND(sock_tree, &side_of(e)->objs, &key) : NULL;
+	struct side *side = side_of(e);
+	return side && cookie ? RB_FIND(sock_tree, &side->objs, &key) : NULL;
+}
+
+struct sock_obj *obj_any(struct side *side, enum sock_kind kind)
+{
+	struct sock_obj *o;
+	RB_FOREACH(o, sock_tree, &side->objs)
+		if (o->kind == kind)
+			return o;
+	return NULL;
 }
 
 /* ---- the dead ---------------------------------------------------------------- */
@@ -95,7 +105,8 @@ const struct qsock_error *sock_grave(struct engine *e, uint64_t cookie)
 {
 	static const struct qsock_error none;
 	struct grave key = { .cookie = cookie };
-	struct grave *g = RB_FIND(grave_tree, &side_of(e)->graves, &key);
+	struct side *side = side_of(e);
+	struct grave *g = side ? RB_FIND(grave_tree, &side->graves, &key) : NULL;
 	if (!g)
 		return NULL;
 	return g->failed ? g->err : &none;

@@ -91,9 +91,10 @@ int sock_cmd_pin(struct engine *e, uint64_t cookie, uint8_t pin[32]);
 /* May a stream be opened on the connection with this cookie without waiting? Takes one credit if so. Only ever true in the
  * process whose engine has the connection; false means: open it the slow way and let the engine decide. Thread-safe. */
 bool credit_take(uint64_t conn_cookie, bool uni);
-/* So many more. The engine says it; a caller may give back what it took when its record could not be sent. */
+/* What was taken cannot be used after all: the record could not be sent. Thread-safe. */
+void credit_return(uint64_t conn_cookie, bool uni);
+/* Engine thread. add: so many more may be opened. forget: the connection is gone. */
 void credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
-/* The connection is gone. Giving back afterwards has no effect. */
 void credit_forget(uint64_t conn_cookie);
 
 /* ---- mailboxes: the records that travel on listeners and connections ------ */
