@@ -33,6 +33,8 @@ void endpoint_free(struct endpoint *e);
 
 /* Accept connections with this configuration (NULL: stop accepting; connections stay). cfg lives longer. */
 void endpoint_listen(struct endpoint *e, const struct conn_config *cfg);
+/* Always validate addresses by Retry, or not: as endpoint_config.retry, for a listener that comes later. */
+void endpoint_retry(struct endpoint *e, bool retry);
 /* While true new connections are refused with CONNECTION_REFUSED (the accept queue is full). */
 void endpoint_refuse(struct endpoint *e, bool refuse);
 /* As conn_new_client; the connection belongs to e. */

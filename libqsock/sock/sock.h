@@ -56,6 +56,8 @@ struct sock_obj {
 	enum sock_kind kind;
 	struct engine *engine;
 	struct qsock_error error;	/* why it failed; kind NONE if it did not */
+	struct qsock_config *settings;	/* SOCK_FRESH: what QSOCK_CONFIG and its like set, one block; NULL: nothing. Whoever
+					 * frees the object calls mem_free on it */
 };
 struct sock_obj *sock_find(struct engine *e, uint64_t cookie);
 /* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR. At most 4096, oldest go first. */
