@@ -157,8 +157,6 @@ static bool usable(const struct conn *c)
 static void settle(struct conn *c, struct stream *s)
 {
 	streams_update(&c->streams, s);
-	if (c->rx_last == s)
-		c->rx_last = NULL;
 	streams_reap(&c->streams, s);
 }
 
@@ -212,9 +210,6 @@ int conn_stream_reset(struct conn *c, struct stream *s, uint64_t code)
 int conn_stream_stop_sending(struct conn *c, struct stream *s, uint64_t code)
 {
 	int e = stream_stop_sending(s, code);
-	uint64_t dropped = stream_take_dropped(s);
-	if (dropped)
-		streams_consumed(&c->streams, dropped);
 	streams_update(&c->streams, s);
 	return e;
 }
@@ -222,20 +217,13 @@ int conn_stream_stop_sending(struct conn *c, struct stream *s, uint64_t code)
 int conn_stream_peek(struct conn *c, struct stream *s, struct iovec *iov, int cap, size_t *bytes, int *end)
 {
 	int n = recvbuf_peek(&s->rb, iov, cap, bytes);
-	bool all = *bytes == recvbuf_readable(&s->rb);
-	*end = 0;
-	if (all && (s->rx == SRX_RESET_RECVD || s->rx == SRX_RESET_READ))
-		*end = -1;
-	else if (all && recvbuf_complete(&s->rb))
-		*end = 1;
+	*end = *bytes == recvbuf_readable(&s->rb) ? stream_end(s) : 0;
 	return n;
 }
 
 void conn_stream_consume(struct conn *c, struct stream *s, size_t n)
 {
-	stream_consume(s, n);
-	streams_consumed(&c->streams, n);
-	streams_update(&c->streams, s);
+	streams_consume(&c->streams, s, n);
 }
 
 void conn_stream_read_end(struct conn *c, struct stream *s)
@@ -246,17 +234,14 @@ void conn_stream_read_end(struct conn *c, struct stream *s)
 
 void conn_stream_release(struct conn *c, struct stream *s)
 {
-	/* Nobody will read the rest: tell the peer, and give its credit back. */
-	if (!stream_rx_terminal(s))
-		conn_stream_stop_sending(c, s, 0);
-	s->released = true;
+	stream_release(s);
 	s->app = NULL;
 	settle(c, s);
 }
 
 void conn_stream_announce(struct conn *c, struct stream *s)
 {
-	s->want |= STREAM_WANT_ANNOUNCE;
+	stream_announce(s);
 	streams_update(&c->streams, s);
 }
 
@@ -264,10 +249,9 @@ void conn_stream_announce(struct conn *c, struct stream *s)
 
 int conn_key_update(struct conn *c, uint64_t now_us)
 {
-	int e = c->confirmed && c->state == CONN_ACTIVE ? keyring_update(&c->keys, now_us, conn_pto(c)) : QE_AGAIN;
+	int e = c->confirmed && c->state == CONN_ACTIVE ? keyring_update(&c->keys, now_us) : QE_AGAIN;
 	if (e)
 		return e;
-	c->key_updates++;
 	c->want_ping = true;	/* so that the peer sees the new phase soon */
 	return 0;
 }
@@ -296,7 +280,7 @@ void conn_info(const struct conn *c, struct conn_info *out)
 		.cwnd = r->cc.cwnd, .in_flight = r->in_flight, .pacing_rate = r->cc.ops->pacing_rate(&r->cc, &r->rtt),
 		.packets_sent = r->packets_sent, .packets_received = c->packets_rx, .packets_lost = r->packets_lost,
 		.bytes_sent = r->bytes_sent, .bytes_received = c->bytes_rx,
-		.streams_open = c->streams.count, .mss = c->mss, .ecn = r->ecn.state, .key_updates = c->key_updates,
+		.streams_open = c->streams.count, .mss = c->mss, .ecn = r->ecn.state, .key_updates = c->keys.updates,
 		.tls = c->tls ? tls_info(c->tls) : NULL,
 	};
 }

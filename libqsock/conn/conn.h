@@ -10,6 +10,7 @@
 #define CONN_CONN_H
 
 #include "base/addr.h"
+#include "base/err.h"
 #include "base/rng.h"
 #include "recovery/recovery.h"
 #include "stream/streams.h"

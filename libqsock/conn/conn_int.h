@@ -15,7 +15,8 @@
 
 #define CONN_CRYPTO_MAX 65536	/* out-of-order CRYPTO bytes held per level; RFC 9000 7.5 wants >= 4096 */
 #define CONN_STASH_MAX 16	/* packets kept until their keys come */
-#define CONN_CID_EVENTS 16
+#define CONN_STASH_BYTES 2048	/* longest of them */
+#define CONN_CID_EVENTS 32	/* all ids retired and issued anew, and the handshake's */
 #define CONN_OUR_ACK_DELAY_US 25000
 #define CONN_ACK_EXPONENT 3
 #define CONN_NEVER UINT64_MAX
@@ -88,13 +89,13 @@ struct conn {
 
 	/* data */
 	struct streams streams;
-	struct stream *rx_last;		/* stream of the latest STREAM frame: most likely the next one's too */
 
 	/* frames of the connection waiting to be sent */
 	bool want_handshake_done, want_new_token, want_ping;
 
 	/* timers, absolute; CONN_NEVER when off */
 	uint64_t hs_deadline_us, idle_deadline_us, keepalive_deadline_us, close_deadline_us;
+	bool rx_processed;		/* a packet of this batch was */
 	bool idle_armed_by_tx;		/* an eliciting packet was sent since the last one received: RFC 9000 10.1 */
 	bool pacer_blocked;
 
@@ -108,7 +109,7 @@ struct conn {
 	struct blob_list blobs;
 	struct blob *blob_out;		/* lent to the owner by the last poll */
 
-	uint64_t packets_rx, bytes_rx, key_updates;
+	uint64_t packets_rx, bytes_rx;
 };
 
 /* conn.c */
@@ -139,6 +140,7 @@ void rx_replay_stash(struct conn *c, uint64_t now_us);
 /* rx_frame.c: one decrypted packet's frames. *eliciting says whether it wants an ACK. */
 struct rx_packet {
 	enum level level;
+	bool phase;	/* 1-RTT: Key Phase bit */
 	uint64_t pn;
 	struct cid dcid;
 	uint64_t now_us;
@@ -147,10 +149,10 @@ struct rx_packet {
 int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_t len, uint64_t *frame_type);
 
 /* retx.c: what becomes of frames whose packet was acknowledged or lost */
-int retx_acked(struct conn *c, const struct sent_list *l);
-int retx_lost(struct conn *c, const struct sent_list *l);
+void retx_acked(struct conn *c, const struct sent_list *l);
+void retx_lost(struct conn *c, const struct sent_list *l);
 /* Queue again what the oldest unacknowledged packets of a space carry (PTO). */
-int retx_probe(struct conn *c, enum pn_space space);
+void retx_probe(struct conn *c, enum pn_space space);
 
 /* tx_frame.c: fill one packet */
 struct build {

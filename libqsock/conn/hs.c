@@ -284,10 +284,8 @@ void hs_on_retry(struct conn *c, const struct packet *p, uint64_t now_us)
 	remote_cids_set_first(&c->rcids, &p->scid);
 	struct ack_result res;
 	recovery_restart_initial(&c->rec, &res);
-	e = retx_lost(c, &res.lost);
+	retx_lost(c, &res.lost);
 	sent_free_list(&c->rec.pool, &res.lost);
-	if (e)
-		conn_violation(c, e, 0, "out of memory", now_us);
 }
 
 /* Only before anything else was heard, and not if our version is listed: then

@@ -21,17 +21,11 @@ static bool readable(const struct conn *c, enum level level)
 	return pktkey_ready(&c->keys.rx[level]) && (level != LEVEL_APP || c->established);
 }
 
-/* Room for the sample behind the packet number's longest form. RFC 9001 5.4.2 */
-static bool has_sample(const struct packet *p)
-{
-	return p->len >= p->pn_off + 4 + HP_SAMPLE_LEN;
-}
-
 static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn)
 {
 	enum level level = packet_level(p);
 	bool may_come = level == LEVEL_HANDSHAKE ? !c->confirmed : level == LEVEL_APP && !c->established;
-	if (!may_come || c->nstash == CONN_STASH_MAX)
+	if (!may_come || c->nstash == CONN_STASH_MAX || p->len > CONN_STASH_BYTES)
 		return;
 	struct stash *s = mem_alloc(sizeof(*s) + p->len);
 	if (!s)
@@ -70,17 +64,16 @@ static void rx_opened(struct conn *c, const struct packet *p, enum level level, 
 {
 	enum pn_space space = level_space(level);
 	struct ackq *q = &c->ackq[space];
-	uint8_t reserved = packet_is_long(p->first) ? 0x0c : 0x18;
-	if (p->start[0] & reserved) {
+	if (packet_reserved_bits(p->start[0])) {
 		conn_violation(c, QE_PROTOCOL_VIOLATION, 0, "reserved header bits are set", now_us);
 		return;
 	}
 	if (ackq_is_duplicate(q, pn))
 		return;
 	learn(c, p, level, now_us);
-	timer_on_received(c, now_us);
+	c->rx_processed = true;
 	c->packets_rx++;
-	struct rx_packet rx = { .level = level, .pn = pn, .dcid = p->dcid, .now_us = now_us };
+	struct rx_packet rx = { .level = level, .phase = p->start[0] & 0x04, .pn = pn, .dcid = p->dcid, .now_us = now_us };
 	uint64_t type = 0;
 	int e = rx_frames(c, &rx, p->start + hdr_len, p->len - hdr_len - AEAD_TAG_LEN, &type);
 	if (!e && !c->rec.space[space].discarded)
@@ -125,7 +118,7 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 		hs_on_version_negotiation(c, p, now_us);
 		return;
 	}
-	if (p->type == PACKET_UNKNOWN_VERSION || level == LEVEL_EARLY || !right_peer(c, p) || !has_sample(p) ||
+	if (p->type == PACKET_UNKNOWN_VERSION || level == LEVEL_EARLY || !right_peer(c, p) ||
 	    !packet_fixed_bit(p->first) || (packet_is_long(p->first) && p->version != c->version))
 		return;
 	if (!readable(c, level)) {
@@ -146,7 +139,7 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 	bool have_first = false;
 	while (rd_left(&r) && c->state == CONN_ACTIVE) {
 		if (packet_parse(&r, c->cfg->cid_len, &p))
-			break;
+			continue;
 		/* Coalesced packets for another connection are not ours. RFC 9000 12.2 */
 		if (have_first && !cid_equal(&first, &p.dcid))
 			continue;
@@ -162,14 +155,14 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 
 static bool fast(const struct conn *c, const struct datagram *d)
 {
-	return !packet_is_long(d->data[0]) && packet_fixed_bit(d->data[0]) &&
-	       d->len >= 1u + c->cfg->cid_len + 4 + HP_SAMPLE_LEN;
+	return d->len >= 1u + c->cfg->cid_len + PN_SAMPLE_ROOM && !packet_is_long(d->data[0]) &&
+	       packet_fixed_bit(d->data[0]) && readable(c, LEVEL_APP);
 }
 
 /* A run of short-header datagrams: one call makes all header masks. */
 static void rx_short_run(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 {
-	const uint8_t *samples[HP_BATCH];
+	const uint8_t *samples[HP_BATCH] = { NULL };
 	uint8_t masks[HP_BATCH][HP_MASK_LEN];
 	size_t pn_off = 1u + c->cfg->cid_len;
 	for (size_t i = 0; i < n; i++)
@@ -189,12 +182,14 @@ static void rx_short_run(struct conn *c, struct datagram *d, size_t n, uint64_t 
 
 static bool wanted(struct conn *c, const struct datagram *d)
 {
+	/* Migration is not offered (disable_active_migration): other paths are not listened to. RFC 9000 9 */
+	if (!d->len || !addr_equal(&d->remote, &c->remote))
+		return false;
 	c->bytes_rx += d->len;
 	c->amplify.received += d->len;
 	if (c->state == CONN_CLOSING)
 		close_on_packet(c);
-	/* Migration is not offered (disable_active_migration): other paths are not listened to. RFC 9000 9 */
-	return c->state == CONN_ACTIVE && d->len && addr_equal(&d->remote, &c->remote);
+	return c->state == CONN_ACTIVE;
 }
 
 /* While closing, the peer's own close still moves us to draining. RFC 9000 10.2.1 is content
@@ -203,23 +198,25 @@ void conn_recv(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 {
 	size_t i = 0;
 	bool was_blocked = amplify_budget(&c->amplify) == 0;
+	c->rx_processed = false;
 	while (i < n) {
 		size_t run = 0;
-		while (i + run < n && run < HP_BATCH && c->established && pktkey_ready(&c->keys.rx[LEVEL_APP]) &&
-		       c->state == CONN_ACTIVE && d[i + run].len && fast(c, &d[i + run]) &&
-		       addr_equal(&d[i + run].remote, &c->remote))
-			run++;
-		for (size_t k = 0; k < run; k++)
-			wanted(c, &d[i + k]);
-		if (run) {
-			rx_short_run(c, d + i, run, now_us);
-			i += run;
-		} else {
-			if (wanted(c, &d[i]))
-				rx_datagram(c, &d[i], now_us);
+		if (!wanted(c, &d[i])) {
 			i++;
+			continue;
 		}
+		if (!fast(c, &d[i])) {
+			rx_datagram(c, &d[i++], now_us);
+			continue;
+		}
+		do
+			run++;
+		while (i + run < n && run < HP_BATCH && fast(c, &d[i + run]) && wanted(c, &d[i + run]));
+		rx_short_run(c, d + i, run, now_us);
+		i += run;
 	}
+	if (c->rx_processed && c->state == CONN_ACTIVE)
+		timer_on_received(c, now_us);
 	if (was_blocked && c->state == CONN_ACTIVE) {
 		struct recovery_env env = conn_env(c);
 		recovery_set_timer(&c->rec, &env, now_us);

@@ -29,28 +29,20 @@ static int on_ack(struct conn *c, struct rx_packet *p, const struct frame *f)
 	TAILQ_FOREACH(s, &res.acked, link)
 		if (s->acks_up_to != PN_NONE)
 			ackq_on_ack_acked(&c->ackq[space], s->acks_up_to);
-	e = retx_acked(c, &res.acked);
-	if (!e)
-		e = retx_lost(c, &res.lost);
+	retx_acked(c, &res.acked);
+	retx_lost(c, &res.lost);
 	if (space == SPACE_APP && res.largest_newly_acked != PN_NONE)
-		keyring_on_acked(&c->keys, res.largest_newly_acked);
+		e = keyring_on_acked(&c->keys, res.largest_newly_acked, p->phase, p->now_us, conn_pto(c));
 	sent_free_list(&c->rec.pool, &res.acked);
 	sent_free_list(&c->rec.pool, &res.lost);
 	return e;
 }
 
-/* Bytes that nobody will read count as consumed at the connection, or its window would leak. */
-static void credit_dropped(struct conn *c, uint64_t n)
-{
-	if (n)
-		streams_consumed(&c->streams, n);
-}
-
+/* A stream that was released by the application may end with this frame. */
 static void settle(struct conn *c, struct stream *s)
 {
 	streams_update(&c->streams, s);
-	if (streams_reap(&c->streams, s) && c->rx_last == s)
-		c->rx_last = NULL;
+	streams_reap(&c->streams, s);
 }
 
 static int on_reset_stream(struct conn *c, struct rx_packet *p, const struct frame *f)
@@ -59,16 +51,10 @@ static int on_reset_stream(struct conn *c, struct rx_packet *p, const struct fra
 	int e = streams_for_frame(&c->streams, f->reset_stream.id, false, &s);
 	if (e || !s)
 		return e;
-	e = rxflow_on_received(&c->streams.rx_credit, stream_growth(s, f->reset_stream.final_size, 0));
-	if (e)
-		return e;
-	uint64_t dropped = 0;
-	e = stream_on_reset(s, f->reset_stream.code, f->reset_stream.final_size, &dropped);
-	if (e)
-		return e;
-	credit_dropped(c, dropped);
-	settle(c, s);
-	return 0;
+	e = streams_on_reset(&c->streams, s, f->reset_stream.code, f->reset_stream.final_size);
+	if (!e)
+		streams_reap(&c->streams, s);
+	return e;
 }
 
 static int on_stop_sending(struct conn *c, struct rx_packet *p, const struct frame *f)
@@ -77,9 +63,9 @@ static int on_stop_sending(struct conn *c, struct rx_packet *p, const struct fra
 	int e = streams_for_frame(&c->streams, f->stop_sending.id, true, &s);
 	if (e || !s)
 		return e;
-	e = stream_on_stop_sending(s, f->stop_sending.code);
+	stream_on_stop_sending(s, f->stop_sending.code);
 	settle(c, s);
-	return e;
+	return 0;
 }
 
 static int on_crypto(struct conn *c, struct rx_packet *p, const struct frame *f)
@@ -96,23 +82,14 @@ static int on_new_token(struct conn *c, struct rx_packet *p, const struct frame 
 
 static int on_stream(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
-	struct stream *s = c->rx_last;
-	if (!s || s->id != f->stream.id) {
-		int e = streams_for_frame(&c->streams, f->stream.id, false, &s);
-		if (e || !s)
-			return e;
-		c->rx_last = s;
-	}
-	int e = rxflow_on_received(&c->streams.rx_credit, stream_growth(s, f->stream.off, f->stream.len));
-	if (e)
+	struct stream *s;
+	int e = streams_for_frame(&c->streams, f->stream.id, false, &s);
+	if (e || !s)
 		return e;
-	uint64_t dropped = 0;
-	e = stream_on_data(s, f->stream.off, f->stream.data, f->stream.len, f->stream.fin, &dropped);
-	if (e)
-		return e == QE_LIMIT ? QE_INTERNAL : e;
-	credit_dropped(c, dropped);
-	settle(c, s);
-	return 0;
+	e = streams_on_data(&c->streams, s, f->stream.off, f->stream.data, f->stream.len, f->stream.fin);
+	if (!e && s->released)
+		streams_reap(&c->streams, s);
+	return e;
 }
 
 static int on_max_data(struct conn *c, struct rx_packet *p, const struct frame *f)

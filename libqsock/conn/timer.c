@@ -86,22 +86,19 @@ static void recovery_timeout(struct conn *c, uint64_t now_us)
 	struct recovery_env env = conn_env(c);
 	struct ack_result res;
 	enum pn_space space;
-	int e = 0;
 	switch (recovery_on_timeout(&c->rec, &env, now_us, &space, &res)) {
 	case RECOVERY_LOSS:
-		e = retx_lost(c, &res.lost);
+		retx_lost(c, &res.lost);
 		break;
 	case RECOVERY_PTO:
 		c->probes[space] = 2;
-		e = retx_probe(c, space);
+		retx_probe(c, space);
 		break;
 	case RECOVERY_NONE:
 		break;
 	}
 	sent_free_list(&c->rec.pool, &res.acked);
 	sent_free_list(&c->rec.pool, &res.lost);
-	if (e)
-		conn_violation(c, e, 0, "out of memory", now_us);
 }
 
 void conn_on_timeout(struct conn *c, uint64_t now_us)

@@ -73,9 +73,8 @@ static int fill_crypto(struct conn *c, struct build *b)
 		if (!n)
 			return 0;
 		sendbuf_copy(sb, off, n, wr_claim(&b->w, n));
-		int e = sendbuf_on_sent(sb, off, n, false);
-		if (!e)
-			e = NOTE(b, .retx = RETX_CRYPTO, .id = b->level, .off = off, .len = (uint32_t)n);
+		sendbuf_on_sent(sb, off, n, false);
+		int e = NOTE(b, .retx = RETX_CRYPTO, .id = b->level, .off = off, .len = (uint32_t)n);
 		if (e)
 			return e;
 	}
@@ -164,7 +163,7 @@ static int fill_stream_control(struct conn *c, struct build *b, struct stream *s
 	if (!*fits)
 		return 0;
 	if (s->want & STREAM_WANT_RESET) {
-		frame_write_reset_stream(&b->w, s->id, s->reset_code, stream_reset_size(s));
+		frame_write_reset_stream(&b->w, s->id, s->reset_code, stream_tx_final_size(s));
 		e = NOTE(b, .retx = RETX_RESET_STREAM, .id = s->id);
 	}
 	if (!e && s->want & STREAM_WANT_STOP) {
@@ -180,12 +179,12 @@ static int fill_stream_control(struct conn *c, struct build *b, struct stream *s
 		frame_write_stream_data_blocked(&b->w, s->id, s->tx_credit.limit);
 		e = NOTE(b, .retx = RETX_STREAM_DATA_BLOCKED, .id = s->id, .off = s->tx_credit.limit);
 	}
-	if (!e && s->want & STREAM_WANT_ANNOUNCE) {
+	if (!e && s->want & STREAM_WANT_OPEN) {
 		bool fin;
 		frame_write_stream_header(&b->w, s->id, s->sb.next, 0, false, &fin);
 		e = NOTE(b, .retx = RETX_STREAM, .id = s->id, .off = s->sb.next);
 	}
-	s->want = 0;
+	stream_on_control_sent(s, s->want);
 	return e;
 }
 
@@ -219,22 +218,19 @@ static int fill_streams(struct conn *c, struct build *b)
 	struct streams *ss = &c->streams;
 	struct stream *s;
 	while (wr_left(&b->w) >= STREAM_FRAME_MIN && (s = streams_next_sendable(ss))) {
-		uint64_t off, len, credit = txflow_credit(&ss->tx_credit), next = s->sb.next;
-		uint64_t limit = s->tx_credit.limit < next + credit ? s->tx_credit.limit : next + credit;
+		uint64_t off, len;
 		bool fin;
-		if (!sendbuf_next(&s->sb, limit, &off, &len, &fin))
+		if (!sendbuf_next(&s->sb, stream_tx_limit(s, txflow_credit(&ss->tx_credit)), &off, &len, &fin))
 			return QE_INVAL;	/* the scheduler and the buffer disagree */
 		size_t want = len < UINT32_MAX ? len : UINT32_MAX;
 		ptrdiff_t n = frame_write_stream_header(&b->w, s->id, off, want, fin, &fin);
 		if (n < 0)
 			return 0;
 		sendbuf_copy(&s->sb, off, (size_t)n, wr_claim(&b->w, (size_t)n));
-		int e = stream_on_data_sent(s, off, (uint64_t)n, fin);
-		if (!e)
-			e = NOTE(b, .retx = RETX_STREAM, .fin = fin, .id = s->id, .off = off, .len = (uint32_t)n);
+		streams_sent(ss, s, off, (uint64_t)n, fin);
+		int e = NOTE(b, .retx = RETX_STREAM, .fin = fin, .id = s->id, .off = off, .len = (uint32_t)n);
 		if (e)
 			return e;
-		streams_sent(ss, s, s->sb.next - next);
 	}
 	return 0;
 }

@@ -264,6 +264,14 @@ bool remote_cids_rotate(struct remote_cids *r)
 	return true;
 }
 
+bool remote_cids_retire_pending(const struct remote_cids *r)
+{
+	for (unsigned i = 0; i < r->nretire; i++)
+		if (r->retire_want[i])
+			return true;
+	return false;
+}
+
 bool remote_cids_next_retire(struct remote_cids *r, uint64_t *seq)
 {
 	for (unsigned i = 0; i < r->nretire; i++) {

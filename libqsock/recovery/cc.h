@@ -16,7 +16,8 @@ struct cc_ops {
 	void (*init)(struct cc *cc, uint32_t mss_bytes, uint64_t now_us);
 	void (*on_sent)(struct cc *cc, struct sent_packet *s, uint64_t in_flight, uint64_t now_us);
 	/* One call for each acknowledged packet. cwnd_limited: sending was limited by cwnd, not by the application. */
-	void (*on_acked)(struct cc *cc, const struct sent_packet *s, const struct rtt *rtt, bool cwnd_limited, uint64_t now_us);
+	void (*on_acked)(struct cc *cc, const struct sent_packet *s, const struct rtt *rtt, bool cwnd_limited,
+			 uint64_t now_us);
 	/* Loss or an increase of CE counts; sent_at_us: of the newest lost or marked packet. */
 	void (*on_congestion)(struct cc *cc, uint64_t sent_at_us, uint64_t lost_bytes, bool by_ecn, uint64_t now_us);
 	void (*on_persistent)(struct cc *cc, uint64_t now_us);

@@ -2,7 +2,7 @@
  * round trip, then a packet more for each window acknowledged. */
 #include "recovery/cc.h"
 
-/* cc->state: bytes acknowledged in congestion avoidance that have not yet bought a packet. RFC 9002 B.5, RFC 3465 2.1 */
+/* cc->state: bytes acknowledged in congestion avoidance that have not yet bought a packet. RFC 9002 B.5 */
 enum { ACKED };
 
 static uint64_t min_window(const struct cc *cc)

@@ -16,17 +16,6 @@ static void drop_frames(struct sent_packet *s)
 	s->cap = SENT_INLINE;
 }
 
-static void trim(struct sent_pool *p, uint32_t keep)
-{
-	while (p->nfree > keep) {
-		struct sent_packet *s = TAILQ_FIRST(&p->free);
-		TAILQ_REMOVE(&p->free, s, link);
-		p->nfree--;
-		drop_frames(s);
-		mem_free(s);
-	}
-}
-
 void sent_pool_init(struct sent_pool *p)
 {
 	*p = (struct sent_pool){ 0 };
@@ -35,7 +24,18 @@ void sent_pool_init(struct sent_pool *p)
 
 void sent_pool_fini(struct sent_pool *p)
 {
-	trim(p, 0);
+	sent_pool_trim(p);
+}
+
+void sent_pool_trim(struct sent_pool *p)
+{
+	struct sent_packet *s;
+	while ((s = TAILQ_FIRST(&p->free))) {
+		TAILQ_REMOVE(&p->free, s, link);
+		drop_frames(s);
+		mem_free(s);
+	}
+	p->nfree = 0;
 }
 
 struct sent_packet *sent_new(struct sent_pool *p)
@@ -58,20 +58,18 @@ struct sent_packet *sent_new(struct sent_pool *p)
 	return s;
 }
 
-/* Back on the list, last in first out: the next one taken is warm. */
-static void put(struct sent_pool *p, struct sent_packet *s)
-{
-	if (s->cap > SENT_KEEP_FRAMES)
-		drop_frames(s);
-	TAILQ_INSERT_HEAD(&p->free, s, link);
-	p->nfree++;
-	p->nused--;
-}
-
 void sent_free(struct sent_pool *p, struct sent_packet *s)
 {
-	put(p, s);
-	trim(p, p->nused ? SENT_POOL_MAX : SENT_POOL_IDLE);
+	p->nused--;
+	if (s->cap > SENT_KEEP_FRAMES || p->nfree == SENT_POOL_MAX)
+		drop_frames(s);
+	if (p->nfree == SENT_POOL_MAX) {
+		mem_free(s);
+		return;
+	}
+	/* Last in, first out: the next one taken is warm. */
+	TAILQ_INSERT_HEAD(&p->free, s, link);
+	p->nfree++;
 }
 
 void sent_free_list(struct sent_pool *p, struct sent_list *l)

@@ -11,7 +11,6 @@
 
 #define SENT_INLINE 2
 #define SENT_POOL_MAX 256	/* free packets kept for reuse */
-#define SENT_POOL_IDLE 1	/* kept when all packets are back: enough for one that only carries an ACK */
 #define SENT_KEEP_FRAMES 16	/* a larger frame array does not stay with a free packet */
 
 /* What has to be known of a frame when its packet is acknowledged or lost. */
@@ -42,14 +41,15 @@ TAILQ_HEAD(sent_list, sent_packet);
 
 _Static_assert(sizeof(struct sent_packet) <= 128, "one per packet in flight: two cache lines");
 
-/* A free list so that steady state allocates nothing, and a count of the packets
- * outside so that an idle connection holds (next to) none. */
+/* A free list so that steady state allocates nothing. */
 struct sent_pool {
 	struct sent_list free;
-	uint32_t nfree, nused;
+	uint32_t nfree, nused;	/* nused: packets outside */
 };
 void sent_pool_init(struct sent_pool *p);
 void sent_pool_fini(struct sent_pool *p);
+/* Give the free packets back to the heap, for a connection that went idle. */
+void sent_pool_trim(struct sent_pool *p);
 /* A packet without frames, flags off, acks_up_to PN_NONE, the rest undefined; NULL on no memory. */
 struct sent_packet *sent_new(struct sent_pool *p);
 void sent_free(struct sent_pool *p, struct sent_packet *s);

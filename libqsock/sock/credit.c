@@ -19,7 +19,8 @@ static int credit_cmp(const struct credit *a, const struct credit *b)
 {
 	return a->cookie < b->cookie ? -1 : a->cookie > b->cookie;
 }
-RB_GENERATE_STATIC(credit_tree, credit, link, credit_cmp)
+RB_PROTOTYPE(credit_tree, credit, link, credit_cmp)
+RB_GENERATE(credit_tree, credit, link, credit_cmp)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct credit_tree tree = RB_INITIALIZER(&tree);

@@ -305,8 +305,10 @@ void stream_on_data_acked(struct stream *s, uint64_t off, uint64_t len, bool fin
 	if (!sending(s))
 		return;
 	sendbuf_on_acked(&s->sb, off, len, fin);
-	if (s->sb.base > was && stream_tx_open(s))
+	if (s->tx_waiting && s->sb.base > was && stream_tx_open(s)) {
+		s->tx_waiting = false;
 		s->events |= STREAM_EV_WRITABLE;
+	}
 	if (s->sb.fin && sendbuf_all_acked(&s->sb) && tx_move(s, TXE_ALL_ACKED))
 		s->events |= STREAM_EV_SENT_ALL;
 }

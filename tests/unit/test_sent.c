@@ -70,7 +70,7 @@ static void sent_reserve__then_adding__needs_no_memory(void **state)
 
 static void sent_pool__steady_state__allocates_nothing(void **state)
 {
-	struct sent_packet *v[100], *base = sent_new(&pool);
+	struct sent_packet *v[100];
 	uint64_t made = 0;
 	for (int round = 0; round < 5; round++) {
 		struct sent_list l = TAILQ_HEAD_INITIALIZER(l);
@@ -86,22 +86,25 @@ static void sent_pool__steady_state__allocates_nothing(void **state)
 		assert_true(TAILQ_EMPTY(&l));
 	}
 	assert_int_equal(mem_test_count(), made);
-	sent_free(&pool, base);
 }
 
-static void sent_pool__nothing_outside__shrinks(void **state)
+static void sent_pool__free_packets__bounded_and_trimmed(void **state)
 {
 	struct sent_list l = TAILQ_HEAD_INITIALIZER(l);
 	struct sent_packet *last = sent_new(&pool);
+	assert_int_equal(sent_reserve(last, 4), 0);
 	for (int i = 0; i < 2 * SENT_POOL_MAX; i++) {
 		struct sent_packet *s = sent_new(&pool);
 		TAILQ_INSERT_TAIL(&l, s, link);
 	}
 	sent_free_list(&pool, &l);
 	assert_int_equal(pool.nfree, SENT_POOL_MAX);
-	assert_int_equal(mem_test_live() - live_before, SENT_POOL_MAX + 1);
+	assert_int_equal(pool.nused, 1);
+	assert_int_equal(mem_test_live() - live_before, SENT_POOL_MAX + 2);
 	sent_free(&pool, last);
-	assert_int_equal(mem_test_live() - live_before, SENT_POOL_IDLE);
+	assert_int_equal(mem_test_live() - live_before, SENT_POOL_MAX);
+	sent_pool_trim(&pool);
+	assert_int_equal(mem_test_live(), live_before);
 }
 
 static void sent_free__large_frame_array__not_kept(void **state)
@@ -138,7 +141,7 @@ int main(void)
 		T(sent_add_frame__beyond_inline__keeps_what_was_there),
 		T(sent_reserve__then_adding__needs_no_memory),
 		T(sent_pool__steady_state__allocates_nothing),
-		T(sent_pool__nothing_outside__shrinks),
+		T(sent_pool__free_packets__bounded_and_trimmed),
 		T(sent_free__large_frame_array__not_kept),
 		T(sent__no_memory__unchanged),
 	};
