@@ -158,7 +158,7 @@ ngtcp2_runs() {
 	ngtcp2_client ngtcp2-to-peer/loss -t 0.05 -r 0.05
 	ngtcp2_client ngtcp2-to-peer/keyupdate --key-update=5ms
 	ngtcp2_client ngtcp2-to-peer/zero-length-cid --scid=
-	ngtcp2_client ngtcp2-to-peer/version-negotiation -v 0x1a2a3a4a
+	ngtcp2_client ngtcp2-to-peer/version-negotiation -v 0x1a2a3a4a --preferred-versions=v1
 	ngtcp2_client ngtcp2-to-peer/chacha20 --ciphers=NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+CHACHA20-POLY1305
 }
 
