@@ -301,7 +301,14 @@ static void inject_vn(struct simworld *w, const struct wire *x, const uint32_t *
 	uint8_t buf[256];
 	struct wr out = wr_of(buf, sizeof(buf));
 
-	assert_true(packet_write_vn(&out, 0x7f, &x->first.scid, &x->first.dcid, versions, n));
+	wr_uint(&out, 0xff, 1);
+	wr_uint(&out, 0, 4);
+	wr_uint(&out, x->first.scid.len, 1);
+	wr_bytes(&out, x->first.scid.b, x->first.scid.len);
+	wr_uint(&out, x->first.dcid.len, 1);
+	wr_bytes(&out, x->first.dcid.b, x->first.dcid.len);
+	for (size_t i = 0; i < n; i++)
+		wr_uint(&out, versions[i], 4);
 	simnet_inject(w->net, &w->server.host->addr, &w->client.host->addr, buf, wr_len(&out));
 }
 

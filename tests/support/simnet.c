@@ -274,11 +274,11 @@ static void host_flush(struct simhost *h)
 {
 	struct conn_event ev;
 	struct conn *c;
-	bool any = true;
+	bool any = true, accepted;
 
 	while (h->ep && any) {
 		any = false;
-		while (endpoint_poll_event(h->ep, &c, &ev)) {
+		while (endpoint_poll_event(h->ep, &c, &ev, &accepted)) {
 			any = true;
 			if (h->ops.event)
 				h->ops.event(h->ops.arg, h, c, &ev);

@@ -77,7 +77,7 @@ static void rxflow_next_limit__burst_after_trickle__measured_afresh(void **st)
 		now_us += 100000;
 		rxflow_next_limit(&f, 1000, now_us);
 	}
-	assert_int_equal(consume_windows(&f, 1, 3000, 1000, &now_us), 4000);
+	assert_int_equal(consume_windows(&f, 1, 3000, 1000, &now_us), 8000);
 }
 
 static void rxflow_next_limit__near_2_62__stays_encodable(void **st)

@@ -376,9 +376,12 @@ static void stream_on_data_acked__room__writable(void **st)
 {
 	put(100);
 	stream_on_data_sent(&s, 0, 100, false);
+	stream_on_data_acked(&s, 0, 10, false);
+	assert_int_equal(take_events(), 0);
+	s.tx_waiting = true;
 	stream_on_data_acked(&s, 50, 50, false);
 	assert_int_equal(take_events(), 0);
-	stream_on_data_acked(&s, 0, 50, false);
+	stream_on_data_acked(&s, 10, 40, false);
 	assert_int_equal(take_events(), STREAM_EV_WRITABLE);
 }
 
