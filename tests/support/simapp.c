@@ -250,6 +250,7 @@ void simstream_resume(struct simstream *ss)
 {
 	ss->paused = false;
 	stream_activity(ss);
+	simconn_touch(ss->sc);
 }
 
 void simstream_reset(struct simstream *ss, uint64_t code)
