@@ -389,3 +389,16 @@ bool streams_reap(struct streams *ss, struct stream *s)
 	mem_free(s);
 	return true;
 }
+
+void streams_repeat_blocked(struct streams *ss)
+{
+	struct stream *s;
+	RB_FOREACH(s, stream_tree, &ss->tree) {
+		if (!stream_is_blocked(s))
+			continue;
+		s->want |= STREAM_WANT_BLOCKED;
+		streams_update(ss, s);
+	}
+	if (!TAILQ_EMPTY(&ss->stalled))
+		ss->want_data_blocked = true;
+}

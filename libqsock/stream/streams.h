@@ -93,6 +93,8 @@ bool streams_reap(struct streams *ss, struct stream *s);
 /* Frames about the connection's credit and stream counts. */
 void streams_on_max_data(struct streams *ss, uint64_t max);
 void streams_on_max_streams(struct streams *ss, bool uni, uint64_t max);
+/* BLOCKED frames for all that is stopped by credit now, although their limits were told before. */
+void streams_repeat_blocked(struct streams *ss);
 /* n received bytes of any stream were read or dropped. */
 void streams_consumed(struct streams *ss, uint64_t n);
 /* The new count to advertise when want_max_streams is set; clears it. (Set it again when the frame is lost.) */

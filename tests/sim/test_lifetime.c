@@ -126,12 +126,12 @@ static void idle__peer_vanishes_with_data_unsent__idle_timeout(void **state)
 	simworld_pass(&w, 100 * SIM_MS);
 	t.cut = true;
 	uint64_t cut_at = simnet_now(w.net);
-	simworld_pass(&w, SIM_S);	/* until the congestion window is full */
+	simworld_pass(&w, SIM_S);
 	clear(&t);
 	simworld_until(&w, sim_both_closed, 120 * SIM_S);
 	assert_int_equal(c->error.kind, CONN_ERR_IDLE);
 	assert_in_range(c->closed_at_us - cut_at, 29 * SIM_S, 35 * SIM_S);
-	assert_in_range(t.sent[0], 2, 20);	/* probes back off */
+	assert_in_range(t.sent[0], 3, 40);	/* probes back off */
 	simworld_until(&w, sim_all_drained, 10 * SIM_S);
 	simworld_end(&w);
 }
@@ -334,7 +334,7 @@ static void keys__updated_on_demand__both_sides_follow(void **state)
 
 	simworld_init(&w, 151);
 	struct simconn *c = start(&w, &t), *s = simworld_peer(&w);
-	simworld_pass(&w, SIM_S);	/* something under the first keys must be acknowledged, too */
+	simworld_pass(&w, SIM_S);	/* HANDSHAKE_DONE is acknowledged: RFC9001 6.2 */
 	assert_int_equal(conn_key_update(s->c, simnet_now(w.net)), 0);
 	simconn_touch(s);
 	/* RFC9001 6.1: not again before a packet under the new keys was acknowledged */
