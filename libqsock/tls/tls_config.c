@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "crypto/pktkey.h"
 #include "tls/backend.h"
 #include "tls/selfsigned.h"
 
@@ -161,21 +162,21 @@ static int set_suites(struct tls_config *cfg, const struct tls_settings *s, stru
 		uint16_t id;
 		const char *name;
 	} known[] = {
-		{ 0x1301, "TLS_AES_128_GCM_SHA256" },
-		{ 0x1302, "TLS_AES_256_GCM_SHA384" },
-		{ 0x1303, "TLS_CHACHA20_POLY1305_SHA256" },
+		{ SUITE_AES_128_GCM, "TLS_AES_128_GCM_SHA256" },
+		{ SUITE_AES_256_GCM, "TLS_AES_256_GCM_SHA384" },
+		{ SUITE_CHACHA20, "TLS_CHACHA20_POLY1305_SHA256" },
 	};
-	static const uint16_t all[] = { 0x1301, 0x1302, 0x1303 };
+	static const uint16_t all[] = { SUITE_AES_128_GCM, SUITE_AES_256_GCM, SUITE_CHACHA20 };	/* fastest first */
 	const uint16_t *ids = s->suites ? s->suites : all;
 	size_t count = s->suites ? s->suite_count : 3;
 	char list[128] = "";
 	if (!count || count > 3)
 		return complain(c, EINVAL, "one to three cipher suites must be given");
 	for (size_t i = 0; i < count; i++) {
-		if (ids[i] < 0x1301 || ids[i] > 0x1303)
+		if (!suite_known(ids[i]))
 			return complain(c, EINVAL, "cipher suite 0x%04x is not known", ids[i]);
 		size_t n = strlen(list);
-		snprintf(list + n, sizeof(list) - n, "%s%s", n ? ":" : "", known[ids[i] - 0x1301].name);
+		snprintf(list + n, sizeof(list) - n, "%s%s", n ? ":" : "", known[ids[i] - SUITE_AES_128_GCM].name);
 	}
 	if (SSL_CTX_set_ciphersuites(cfg->ctx, list) != 1)
 		return complain(c, EINVAL, "cannot use cipher suites %s: %s", list, ssl_reason());
