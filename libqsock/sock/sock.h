@@ -33,6 +33,9 @@ struct sock_config {
 };
 /* cfg may be NULL. NULL and errno on failure, *err filled (QSOCK_ERR_CONFIG and one line). */
 struct sock_config *sock_config_get(const struct qsock_config *cfg, bool is_server, struct qsock_error *err);
+/* What an endpoint needs before any configuration is known (a socket that is only bound): the process's keys, the same as
+ * in every sock_config, and defaults. Thread-safe. */
+void sock_endpoint_defaults(struct endpoint_config *out);
 struct sock_config *sock_config_ref(struct sock_config *c);
 void sock_config_put(struct sock_config *c);
 void sock_config_flush(void);			/* forget those that nobody uses; for tests */
@@ -94,8 +97,10 @@ int sock_cmd_pin(struct engine *e, uint64_t cookie, uint8_t pin[32]);
 /* May a stream be opened on the connection with this cookie without waiting? Takes one credit if so. Only ever true in the
  * process whose engine has the connection; false means: open it the slow way and let the engine decide. Thread-safe. */
 bool credit_take(uint64_t conn_cookie, bool uni);
-/* Engine thread. set: the number that may be opened beyond those already taken or waiting. forget: the connection is gone. */
-void credit_set(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
+/* What was taken cannot be used after all: the record could not be sent. Thread-safe. */
+void credit_return(uint64_t conn_cookie, bool uni);
+/* Engine thread. add: so many more may be opened. forget: the connection is gone. */
+void credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
 void credit_forget(uint64_t conn_cookie);
 
 /* ---- mailboxes: the records that travel on listeners and connections ------ */
