@@ -69,7 +69,7 @@ static int request(int conn, uint64_t conn_cookie, bool uni, bool *now)
 	if (!failed)
 		return pair[0];
 	if (*now)
-		credit_add(conn_cookie, !uni, uni);
+		credit_return(conn_cookie, uni);
 	api_close(pair[0]);
 	return -1;
 }
@@ -103,7 +103,7 @@ static int set_flags(int fd, int flags)
 /* The new descriptor is closed when the wait for it fails or is cancelled. */
 static int finish_open(int app, int conn, bool wait, int flags, int cancel)
 {
-	int failed = 0;
+	volatile int failed = 0;	/* the cleanup macros may be a setjmp */
 	pthread_cleanup_push(withdraw, &app);
 	if (wait)
 		failed = wait_open(app, conn, cancel);

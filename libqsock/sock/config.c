@@ -90,13 +90,14 @@ static void set_conn(struct conn_config *to, const struct qsock_config *c, struc
 	};
 }
 
-static void set_endpoint(struct endpoint_config *to, const struct qsock_config *c)
+void sock_endpoint_defaults(struct endpoint_config *out)
 {
-	to->rng.fill = fill_random;
-	to->cid_len = CID_LEN;
-	to->retry = c->flags & QSOCK_CONFIG_RETRY;
-	memcpy(to->reset_key, secrets.reset, sizeof(to->reset_key));
-	memcpy(to->token_key, secrets.token, sizeof(to->token_key));
+	pthread_once(&secrets_once, make_secrets);
+	memset(out, 0, sizeof(*out));
+	out->rng.fill = fill_random;
+	out->cid_len = CID_LEN;
+	memcpy(out->reset_key, secrets.reset, sizeof(out->reset_key));
+	memcpy(out->token_key, secrets.token, sizeof(out->token_key));
 }
 
 static struct entry *entry_new(const struct config_parsed *p, struct qsock_error *err)
@@ -111,10 +112,10 @@ static struct entry *entry_new(const struct config_parsed *p, struct qsock_error
 		config_complain(err, code, "%s", e ? text : "out of memory");
 		return NULL;
 	}
-	pthread_once(&secrets_once, make_secrets);
+	sock_endpoint_defaults(&e->config.endpoint);
+	e->config.endpoint.retry = c->flags & QSOCK_CONFIG_RETRY;
 	e->refs = 1;
 	set_conn(p->is_server ? &e->config.server : &e->config.client, c, tls);
-	set_endpoint(&e->config.endpoint, c);
 	e->config.reuse_port = c->flags & QSOCK_CONFIG_REUSEPORT;
 	e->config.linger_ms = c->linger_ms;
 	e->config.session_id = config_session_id(p);

@@ -87,7 +87,8 @@ static int connect_to(const struct addrinfo *ai, const char *name, const struct 
 		      const char *service, int cancel)
 {
 	struct addr remote;
-	int ret = -1, fd = qsock_socket(ai->ai_family, SOCK_STREAM, 0);
+	volatile int ret = -1;	/* the cleanup macros may be a setjmp */
+	int fd = qsock_socket(ai->ai_family, SOCK_STREAM, 0);
 	if (fd < 0) {
 		remember_failure(-1, "socket for", host, service);
 		return -1;
@@ -114,7 +115,7 @@ static int dial(const char *host, const char *service, const struct qsock_config
 {
 	char bare[NI_MAXHOST], name[NI_MAXHOST];
 	struct addrinfo *list = NULL;
-	int fd = -1;
+	volatile int fd = -1;	/* as above */
 	if (!host || !*host || !service || !split_host(host, bare, name))
 		return fail(EINVAL, "a host and a service must be given");
 	if (resolve(bare, service, AF_UNSPEC, &list))
