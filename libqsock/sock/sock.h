@@ -26,7 +26,8 @@ struct sock_config {
 	struct conn_config client, server;	/* .tls is NULL for the role it was not made for */
 	struct endpoint_config endpoint;	/* retry and the like; keys are the process's */
 	char *server_name;			/* NULL: none given */
-	char *session_file;
+	char *session_file;			/* absolute; NULL: none */
+	uint64_t session_id;			/* equal where resumption may be shared, in every run */
 	bool reuse_port;
 	uint32_t linger_ms;
 };
@@ -37,6 +38,7 @@ struct sock_config *sock_config_get(const struct qsock_config *cfg, bool is_serv
 void sock_endpoint_defaults(struct endpoint_config *out);
 struct sock_config *sock_config_ref(struct sock_config *c);
 void sock_config_put(struct sock_config *c);
+void sock_config_flush(void);			/* forget those that nobody uses; for tests */
 
 /* Resumption (sessions.c; engine thread): the newest session blob and address token for a server, in memory and in
  * session_file if one is configured. Bounded: SESSIONS_MAX servers. key: server name or address, and the configuration. */
@@ -45,6 +47,8 @@ void sessions_store_token(struct sock_config *c, const char *name, const struct 
 /* Borrowed until the next sessions_ call; *len 0 when there is none. A token is used once. */
 const uint8_t *sessions_find(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
 const uint8_t *sessions_take_token(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
+void sessions_flush(void);			/* forget what is in memory; for tests */
+#define SESSIONS_MAX 64
 
 /* ---- objects (engine thread) --------------------------------------------- */
 

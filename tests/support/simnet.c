@@ -107,8 +107,8 @@ static void trace(const struct simnet *n, enum simfate fate, const struct simdgr
 	};
 	unsigned seen = sim_packets(d->data, d->len);
 
-	fprintf(stderr, "%11.6f %s>%s #%llu %zu bytes", (double)n->now_us / 1e6, d->from ? d->from->name : "?",
-		d->to ? d->to->name : "?", (unsigned long long)d->nth, d->len);
+	fprintf(stderr, "%11.6f %s%s>%s #%llu %zu bytes", (double)n->now_us / 1e6, d->injected ? "forged " : "",
+		d->from ? d->from->name : "?", d->to ? d->to->name : "?", (unsigned long long)d->nth, d->len);
 	for (size_t i = 0; i < sizeof(packets) / sizeof(*packets); i++)
 		if (seen >> i & 1)
 			fprintf(stderr, " %s", packets[i]);
@@ -240,7 +240,7 @@ static void datagram_send(struct simnet *n, struct simhost *from, struct simdgra
 
 void simnet_inject(struct simnet *n, const struct addr *src, const struct addr *dst, const void *data, size_t len)
 {
-	struct simdgram d = { .src = *src, .dst = *dst, .data = data, .len = len };
+	struct simdgram d = { .src = *src, .dst = *dst, .data = data, .len = len, .injected = true };
 
 	datagram_send(n, host_at(n, src), &d);
 }

@@ -35,7 +35,8 @@ struct simhost;
 struct simdgram {
 	uint64_t now_us;
 	uint64_t nth;			/* from 0, counted per direction when sent */
-	struct simhost *from, *to;	/* NULL: injected / nobody has this address */
+	struct simhost *from, *to;	/* by address; NULL: nobody has it */
+	bool injected;			/* by the test, in the sender's name */
 	struct addr src, dst;
 	const uint8_t *data;
 	size_t len;
