@@ -50,7 +50,8 @@ struct side {			/* engine_data: everything there is */
 	struct blockpool *pool;		/* of stream bytes */
 };
 
-static inline struct side *side_of(const struct engine *e) { return engine_data(e); }
+/* lifecycle.c: whoever links one of these files gets the engine's hooks with it. NULL: no memory at the start. */
+struct side *side_of(const struct engine *e);
 
 /* ---- object.c ------------------------------------------------------------- */
 

@@ -7,6 +7,11 @@
 
 #define POOL_BLOCKS 1024	/* of BLOCK_LARGE, 16 MB: what a few fast streams have in flight */
 
+struct side *side_of(const struct engine *e)
+{
+	return engine_data(e);
+}
+
 static void started(struct engine *e)
 {
 	struct side *side = mem_zalloc(sizeof(*side));
