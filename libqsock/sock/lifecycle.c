@@ -36,9 +36,7 @@ static void stop(struct engine *e)
 	struct sstream *s, *next;
 	if (!side)
 		return;
-	TAILQ_FOREACH(c, &side->conns, link)
-		if (c->source.fd >= 0)
-			sconn_take_records(c);
+	side_take_records(side);
 	side->phase = PHASE_DRAINING;
 	TAILQ_FOREACH(p, &side->ports, link)
 		endpoint_listen(port_endpoint(p->port), NULL);

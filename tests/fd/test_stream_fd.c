@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -347,23 +348,52 @@ static void fork__child_opens_and_accepts_streams(void **state)
 	close(s);
 }
 
+#define LINGER_BYTES (1 << 20)
+
+/* Programs of their own, so that they start without an engine and end as programs do. */
+static int child_main(char **argv)
+{
+	struct loopback lb = { .client = { .ca_file = argv[3], .idle_timeout_ms = 500 } };
+	static char buf[LINGER_BYTES];
+	lb.addr.sin_family = AF_INET;
+	lb.addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	lb.addr.sin_port = (in_port_t)atoi(argv[2]);
+	int c = loopback_connect(&lb), s = qsock_open_stream(c, 0);
+	if (s < 0)
+		return 1;
+	if (!strcmp(argv[1], "exit")) {
+		memset(buf, 'z', sizeof(buf));
+		write_all(s, buf, sizeof(buf));
+		return 0;
+	}
+	write_all(s, "unfinished", 10);
+	for (;;)
+		pause();
+}
+
+static pid_t start_child(struct loopback *lb, const char *what)
+{
+	char port[16];
+	snprintf(port, sizeof(port), "%u", (unsigned)lb->addr.sin_port);
+	fflush(NULL);
+	pid_t child = fork();
+	if (!child) {
+		execl("/proc/self/exe", "child", what, port, lb->client.ca_file, NULL);
+		_exit(127);
+	}
+	return child;
+}
+
 /* exit() waits until what was written is acknowledged. */
 static void exit__lingers_until_everything_is_delivered(void **state)
 {
 	struct loopback *lb = *state;
-	static char buf[1 << 20];
+	static char buf[LINGER_BYTES];
 	size_t got = 0;
-	fflush(NULL);
-	pid_t child = fork();
-	if (!child) {
-		int c = loopback_connect(lb), s = qsock_open_stream(c, 0);
-		memset(buf, 'z', sizeof(buf));
-		write_all(s, buf, sizeof(buf));
-		exit(0);
-	}
+	ssize_t n;
+	pid_t child = start_child(lb, "exit");
 	int c = qsock_accept(lb->listener, NULL, NULL);
 	int s = qsock_accept_stream(c, 0);
-	ssize_t n;
 	while ((n = read(s, buf, sizeof(buf))) > 0)
 		got += (size_t)n;
 	assert_int_equal(n, 0);
@@ -376,17 +406,9 @@ static void exit__lingers_until_everything_is_delivered(void **state)
 /* Truncation never looks like an end of file: the killed program's peer notices by the idle timeout. */
 static void killed__peer_reads_econnreset(void **state)
 {
-	struct loopback *lb = *state, quick = *lb;
+	struct loopback *lb = *state;
 	struct qsock_error err;
-	quick.client.idle_timeout_ms = 300;
-	fflush(NULL);
-	pid_t child = fork();
-	if (!child) {
-		int c = loopback_connect(&quick), s = qsock_open_stream(c, 0);
-		write_all(s, "unfinished", 10);
-		for (;;)
-			pause();
-	}
+	pid_t child = start_child(lb, "hang");
 	int c = qsock_accept(lb->listener, NULL, NULL);
 	int s = qsock_accept_stream(c, 0);
 	expect_text(s, "unfinished");
@@ -400,6 +422,9 @@ static void killed__peer_reads_econnreset(void **state)
 }
 
 /* ---- nothing stays ------------------------------------------------------------------ */
+
+/* epoll, signal, stderr, pidfd; the listener's end and its port */
+#define ENGINE_AT_REST 6
 
 static void descriptors__after_everything_is_closed__as_before(void **state)
 {
@@ -417,16 +442,18 @@ static void descriptors__after_everything_is_closed__as_before(void **state)
 		close(c[i]);
 	}
 	assert_int_equal(fds_of_application(), app);
-	/* listener's end and port; the client's port while its connection drains */
-	for (int i = 0; fds_of_engine() > 2 + 3 + 2 && i < 5000; i++)
+	/* the client's port is there until its connection has drained */
+	for (int i = 0; fds_of_engine() > ENGINE_AT_REST && i < 5000; i++)
 		usleep(1000);
-	assert_true(fds_of_engine() <= 2 + 3 + 2);
+	assert_int_equal(fds_of_engine(), ENGINE_AT_REST);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc == 4)
+		return child_main(argv);
 	const struct CMUnitTest tests[] = {
 		T(stream__echo),
 		T(stream__opened_by_the_server_and_silent__arrives),
