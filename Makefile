@@ -26,6 +26,7 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Ws
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
 Q := $(if $(V),,@)
+say := @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo)
 LINK = $(CC) $(CFLAGS_$(VARIANT)) $(CFLAGS) -pthread $(LDFLAGS)
 
 # ---- what there is ------------------------------------------------------------
@@ -57,7 +58,7 @@ all: $(LIB) $(BIN) $(if $(filter release,$(VARIANT)),$(SHARED) $(PRELOAD))
 # ---- how it is made -----------------------------------------------------------
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	@echo "CC $<"
+	$(say) "CC $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter tests/%,$<),-Itests) -c $< -o $@
 
 $(LIB): $(call objects,$(SRC))
@@ -65,12 +66,12 @@ $(SUPPORT): $(call objects,$(wildcard tests/support/*.c))
 %.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	@echo "AR $@"
+	$(say) "AR $@"
 	$(Q)ar rcs $@ $^
 
 $(SHARED): $(call objects,$(SRC)) libqsock/libqsock.map
 	@mkdir -p $(@D)
-	@echo "LD $@"
+	$(say) "LD $@"
 	$(Q)$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libqsock/libqsock.map -Wl,-z,defs \
 		$(filter %.o,$^) $(LIBS) -o $@
 	@ln -sf $(@F) $(@D)/$(SONAME)
@@ -79,12 +80,12 @@ $(SHARED): $(call objects,$(SRC)) libqsock/libqsock.map
 # The shim carries its own copy of the library and shows none of it: only what preload/ marks as visible.
 $(O)/lib/libqsock_preload.so: $(call objects,$(PRELOAD_SRC)) $(LIB)
 	@mkdir -p $(@D)
-	@echo "LD $@"
+	$(say) "LD $@"
 	$(Q)$(LINK) -shared -Wl,--exclude-libs,ALL -Wl,-z,defs $^ $(LIBS) -ldl -o $@
 
 define link_program
 @mkdir -p $(@D)
-@echo "LD $@"
+$(say) "LD $@"
 $(Q)$(LINK) $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(1) -o $@
 endef
 
