@@ -231,6 +231,11 @@ void endpoint_listen(struct endpoint *e, const struct conn_config *cfg)
 	e->listen = cfg;
 }
 
+void endpoint_retry(struct endpoint *e, bool retry)
+{
+	e->cfg.retry = retry;
+}
+
 void endpoint_refuse(struct endpoint *e, bool refuse)
 {
 	e->refuse = refuse;

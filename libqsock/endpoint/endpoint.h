@@ -8,7 +8,9 @@
 
 #include "conn/conn.h"
 
-#define ENDPOINT_RESET_MIN_TRIGGER 43	/* smallest datagram answered by a stateless reset: > 42 bytes */
+/* Smallest datagram answered by a stateless reset, of 21 bytes then: probes and keep-alives alone are no larger than
+ * some 30 bytes, and their sender shall learn too that its connection is gone. RFC 9000 10.3, 10.3.3 */
+#define ENDPOINT_RESET_MIN_TRIGGER 22
 
 struct endpoint;
 
@@ -31,6 +33,8 @@ void endpoint_free(struct endpoint *e);
 
 /* Accept connections with this configuration (NULL: stop accepting; connections stay). cfg lives longer. */
 void endpoint_listen(struct endpoint *e, const struct conn_config *cfg);
+/* Always validate addresses by Retry, or not: as endpoint_config.retry, for a listener that comes later. */
+void endpoint_retry(struct endpoint *e, bool retry);
 /* While true new connections are refused with CONNECTION_REFUSED (the accept queue is full). */
 void endpoint_refuse(struct endpoint *e, bool refuse);
 /* As conn_new_client; the connection belongs to e. */

@@ -73,8 +73,11 @@ size_t answer_reset(const struct rng *rng, const uint8_t reset_key[32], const st
 {
 	if (trigger_len < ENDPOINT_RESET_MIN_TRIGGER)
 		return 0;
-	size_t room = trigger_len - RESET_MIN;	/* >= 1 */
-	size_t len = RESET_MIN + (size_t)rng_below(rng, room < RESET_SPREAD ? room : RESET_SPREAD);
+	size_t len = trigger_len - 1;	/* RFC 9000 10.3, for triggers up to 43 */
+	if (len > RESET_MIN) {
+		size_t room = trigger_len - RESET_MIN;
+		len = RESET_MIN + (size_t)rng_below(rng, room < RESET_SPREAD ? room : RESET_SPREAD);
+	}
 	rng_fill(rng, out, len - RESET_TOKEN_LEN);
 	out[0] = 0x40 | (out[0] & 0x3f);
 	return reset_token_make(reset_key, dcid, out + len - RESET_TOKEN_LEN) ? 0 : len;

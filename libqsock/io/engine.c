@@ -111,6 +111,7 @@ static void *engine_main(void *arg)
 	engine_self = e;
 	atomic_store(&h->pid, getpid());
 	atomic_store(&h->tid, (int)syscall(SYS_gettid));
+	atomic_store(&h->queue, QUEUE_EMPTY);
 	sem_post(&e->ready);
 	if (hooks.started)
 		hooks.started(e);
@@ -132,7 +133,8 @@ static int thread_create(struct host *h, struct engine *e)
 	pthread_attr_setstacksize(&attr, ENGINE_STACK);
 	err = pthread_create(&h->thread, &attr, engine_main, e);
 	pthread_attr_destroy(&attr);
-	return err;
+	/* Thread-local variables of the whole program are cut from the stack and may not fit. */
+	return err == EINVAL ? pthread_create(&h->thread, NULL, engine_main, e) : err;
 }
 
 /* Under life, all signals blocked (the thread inherits that). 0 or errno. */
@@ -158,7 +160,6 @@ static int engine_create(struct host *h)
 	}
 	e->forgotten = newest;
 	newest = h->engine = e;
-	atomic_store(&h->queue, QUEUE_EMPTY);
 	return 0;
 }
 

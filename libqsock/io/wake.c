@@ -23,7 +23,8 @@
 #include "io/engine_int.h"
 
 #define WAKE_SIGNAL SIGURG
-#define REPEAT_NS 50000000	/* a waiting thread sees to a lost wake-up after this */
+#define REPEAT_MIN_NS 2000000	/* a waiting thread sees to a lost wake-up after this, ... */
+#define REPEAT_MAX_NS 64000000	/* ... then less and less often */
 #define CALL_SPINS 64		/* looks at the result before the caller sleeps; about 1 us */
 
 enum { CMD_QUEUED, CMD_ASLEEP, CMD_DONE };
@@ -75,8 +76,8 @@ bool command_wait(struct host *h, struct command *c)
 	}
 	int state = CMD_QUEUED;
 	atomic_compare_exchange_strong(&c->state, &state, CMD_ASLEEP);
+	struct timespec repeat = { .tv_nsec = REPEAT_MIN_NS };
 	while (atomic_load(&c->state) != CMD_DONE) {
-		const struct timespec repeat = { .tv_nsec = REPEAT_NS };
 		if (!futex(&c->state, FUTEX_WAIT, CMD_ASLEEP, &repeat) || errno == EAGAIN)
 			continue;
 		/* A signal handler may have forked right here. */
@@ -85,6 +86,8 @@ bool command_wait(struct host *h, struct command *c)
 		if (errno == ETIMEDOUT) {
 			wake_from(h, WAKE_SLEEPING);
 			wake_from(h, WAKE_SIGNALLED);
+			if (repeat.tv_nsec < REPEAT_MAX_NS)
+				repeat.tv_nsec *= 2;
 		}
 	}
 	return true;

@@ -56,7 +56,7 @@ bool credit_take(uint64_t conn_cookie, bool uni)
 	return got;
 }
 
-void credit_set(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
+void credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
 {
 	pthread_mutex_lock(&lock);
 	struct credit *c = find(conn_cookie);
@@ -65,9 +65,18 @@ void credit_set(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
 		RB_INSERT(credit_tree, &tree, c);
 	}
 	if (c) {
-		c->left[0] = bidi;
-		c->left[1] = uni;
+		c->left[0] += bidi;
+		c->left[1] += uni;
 	}
+	pthread_mutex_unlock(&lock);
+}
+
+void credit_return(uint64_t conn_cookie, bool uni)
+{
+	pthread_mutex_lock(&lock);
+	struct credit *c = find(conn_cookie);
+	if (c)
+		c->left[uni]++;
 	pthread_mutex_unlock(&lock);
 }
 

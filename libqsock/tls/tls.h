@@ -46,7 +46,8 @@ struct tls_settings {
 	const uint8_t (*pins)[32];	/* SHA-256 of SubjectPublicKeyInfo; when given, a matching leaf key is
 					 * sufficient and the CA and name checks are not made */
 	size_t pin_count;
-	const char *keylog_file;	/* NULL: none. SSLKEYLOGFILE is the caller's business */
+	const char *keylog_file;	/* NULL: none. Opened for each line: give an absolute path. SSLKEYLOGFILE is the
+					 * caller's business */
 	const uint16_t *suites;		/* TLS ids; NULL: all three */
 	size_t suite_count;
 	bool no_tickets;		/* server: issue none */

@@ -343,14 +343,16 @@ static void answer_reset__smaller_than_trigger_ends_in_token(void **state)
 			continue;
 		}
 		assert_true(n < trigger && n >= 21);
+		/* RFC9000 10.3-10 */
+		assert_true(trigger <= 43 ? n == trigger - 1 : n >= 42);
 		assert_int_equal(out[0] & 0xc0, 0x40);
 		assert_memory_equal(out + n - RESET_TOKEN_LEN, token, RESET_TOKEN_LEN);
-		least = n < least ? n : least;
-		most = n > most ? n : most;
+		if (trigger >= 100) {
+			least = n < least ? n : least;
+			most = n > most ? n : most;
+		}
 	}
 	assert_true(most > least + 10);		/* the size tells nothing */
-	/* RFC9000 10.3-10 one byte shorter than a trigger of 43 */
-	assert_int_equal(answer_reset(&rng, key, &c, 43, out), 42);
 }
 
 static void answer_close__opens_for_the_client(void **state)
