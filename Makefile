@@ -1,17 +1,17 @@
 # libqsock: one Makefile. Out-of-tree builds in build/<variant>; sources, examples and tests by wildcard, so
 # a new file needs no registration.
-#   make [VARIANT=release|asan|tsan|cov]     libraries, examples, preload library
+#   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
 #   make install [PREFIX=/usr/local] [DESTDIR=]
-# Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
+# V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
 VARIANT ?= release
 CC ?= cc
 VERSION := 0.1.0
 SONAME := libqsock.so.0
 
-B := build/$(VARIANT)
-O := $(if $(filter release,$(VARIANT)),build,$(B))
+B := build/$(VARIANT)$(if $(TLS_BACKEND),-$(TLS_BACKEND))
+O := $(if $(filter build/release,$(B)),build,$(B))
 PKG := libssl libcrypto libbsd
 
 CFLAGS_release := -O2 -g
@@ -20,29 +20,23 @@ CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 CFLAGS_cov := -O0 -g --coverage
 $(if $(CFLAGS_$(VARIANT)),,$(error VARIANT is one of release, asan, tsan, cov))
 
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wpointer-arith -Wvla -Wno-unused-parameter -Werror -fPIC -fvisibility=hidden -pthread \
 	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
+Q := $(if $(V),,@)
+say := @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo)
 LINK = $(CC) $(CFLAGS_$(VARIANT)) $(CFLAGS) -pthread $(LDFLAGS)
 
-# The TLS backend goes by the OpenSSL it is built with, unless TLS_BACKEND=quic|compat is given (use an own B= then).
-H := \#
-ifndef TLS_BACKEND
-TLS_BACKEND := $(lastword $(shell printf '%s\n' '$(H)include <openssl/opensslv.h>' \
-	'$(H)if OPENSSL_VERSION_NUMBER >= 0x30500000L' quic '$(H)else' compat '$(H)endif' | \
-	$(CC) $(PKG_CFLAGS) -E -P -))
-endif
+# ---- what there is ------------------------------------------------------------
+# The TLS backend goes by the OpenSSL that is built with, unless TLS_BACKEND=quic|compat is given.
+HAS_QUIC_TLS := $(shell pkg-config --atleast-version=3.5 libssl 2>/dev/null && echo yes)
+TLS := $(or $(TLS_BACKEND),$(if $(HAS_QUIC_TLS),quic,compat))
 TLS_quic := libqsock/tls/tls_quic.c
 TLS_compat := libqsock/tls/tls_compat.c libqsock/tls/tls_early.c libqsock/tls/record.c
-ifeq ($(TLS_$(TLS_BACKEND)),)
-$(error no TLS backend "$(TLS_BACKEND)": quic or compat)
-endif
-
-# ---- what there is ------------------------------------------------------------
-SRC_OMIT := $(filter-out $(TLS_$(TLS_BACKEND)),$(TLS_quic) $(TLS_compat))	# the TLS backend not chosen
-SRC := $(filter-out $(SRC_OMIT),$(wildcard libqsock/*/*.c))
+$(if $(TLS_$(TLS)),,$(error TLS_BACKEND is quic or compat))
+SRC := $(filter-out $(filter-out $(TLS_$(TLS)),$(TLS_quic) $(TLS_compat)),$(wildcard libqsock/*/*.c))
 PRELOAD_SRC := $(wildcard preload/*.c)
 objects = $(patsubst %.c,$(B)/%.o,$(1))
 programs = $(patsubst %.c,$(B)/%,$(wildcard $(1)))
@@ -64,30 +58,35 @@ all: $(LIB) $(BIN) $(if $(filter release,$(VARIANT)),$(SHARED) $(PRELOAD))
 # ---- how it is made -----------------------------------------------------------
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(if $(filter tests/%,$<),-Itests) -c $< -o $@
+	$(say) "CC $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter tests/%,$<),-Itests) -c $< -o $@
 
 $(LIB): $(call objects,$(SRC))
 $(SUPPORT): $(call objects,$(wildcard tests/support/*.c))
 %.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	ar rcs $@ $^
+	$(say) "AR $@"
+	$(Q)ar rcs $@ $^
 
 $(SHARED): $(call objects,$(SRC)) libqsock/libqsock.map
 	@mkdir -p $(@D)
-	$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libqsock/libqsock.map -Wl,-z,defs \
+	$(say) "LD $@"
+	$(Q)$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libqsock/libqsock.map -Wl,-z,defs \
 		$(filter %.o,$^) $(LIBS) -o $@
-	ln -sf $(@F) $(@D)/$(SONAME)
-	ln -sf $(SONAME) $(@D)/libqsock.so
+	@ln -sf $(@F) $(@D)/$(SONAME)
+	@ln -sf $(SONAME) $(@D)/libqsock.so
 
 # The shim carries its own copy of the library and shows none of it: only what preload/ marks as visible.
 $(O)/lib/libqsock_preload.so: $(call objects,$(PRELOAD_SRC)) $(LIB)
 	@mkdir -p $(@D)
-	$(LINK) -shared -Wl,--exclude-libs,ALL -Wl,-z,defs $^ $(LIBS) -ldl -o $@
+	$(say) "LD $@"
+	$(Q)$(LINK) -shared -Wl,--exclude-libs,ALL -Wl,-z,defs $^ $(LIBS) -ldl -o $@
 
 define link_program
 @mkdir -p $(@D)
-$(LINK) $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(1) -o $@
+$(say) "LD $@"
+$(Q)$(LINK) $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(1) -o $@
 endef
 
 $(O)/bin/%: $(B)/examples/%.o $(LIB)

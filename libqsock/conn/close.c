@@ -5,10 +5,12 @@
 
 #include <bsd/string.h>
 
+/* The first cause stands. */
 static void set_error(struct conn *c, const struct conn_error *err)
 {
-	if (c->error.kind == CONN_ERR_NONE)
-		c->error = *err;
+	if (c->error.kind != CONN_ERR_NONE)
+		return;
+	c->error = *err;
 	c->ev_closed = true;
 }
 

@@ -269,6 +269,8 @@ bool conn_all_acked(const struct conn *c)
 	return true;
 }
 
+void conn_notify_acked(struct conn *c) { c->ev_acked_wanted = true; }
+
 void conn_info(const struct conn *c, struct conn_info *out)
 {
 	const struct recovery *r = &c->rec;

@@ -88,6 +88,7 @@ enum conn_event_type {
 	CONN_EV_STREAM_CREDIT,	/* more streams may be opened than before */
 	CONN_EV_SESSION,	/* client: .data/.len is a resumption blob (valid until the next call) */
 	CONN_EV_TOKEN,		/* client: .data/.len is a NEW_TOKEN token */
+	CONN_EV_ALL_ACKED,	/* what conn_notify_acked asked for */
 	CONN_EV_CLOSED,		/* the connection is over for the application; conn_error says why. Streams may still be read. Comes once. */
 	CONN_EV_DRAINED,	/* last event: nothing will be sent or received any more; conn_free may be called */
 };
@@ -140,6 +141,9 @@ void conn_on_reset(struct conn *c, uint64_t now_us);
 int conn_key_update(struct conn *c, uint64_t now_us);	/* 0; QE_AGAIN */
 void conn_ping(struct conn *c);
 bool conn_all_acked(const struct conn *c);	/* no stream holds unacknowledged bytes: for linger */
+
+/* Tell by CONN_EV_ALL_ACKED, once, when conn_all_acked has become true. */
+void conn_notify_acked(struct conn *c);
 
 enum conn_error_kind {
 	CONN_ERR_NONE,

@@ -105,6 +105,7 @@ struct conn {
 	uint64_t close_rx, close_rx_next;	/* packets received while closing; answer again at this one */
 
 	/* events for the owner */
+	bool ev_acked_wanted;		/* the owner waits for the end of everything unacknowledged */
 	bool ev_established, ev_confirmed, ev_closed, ev_drained;
 	struct blob_list blobs;
 	struct blob *blob_out;		/* lent to the owner by the last poll */

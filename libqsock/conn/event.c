@@ -87,6 +87,7 @@ bool conn_poll_event(struct conn *c, struct conn_event *ev)
 	       take_blob(c, ev) ||
 	       take_stream(c, ev) ||
 	       (c->established && take_flag(&c->streams.credit_event, ev, CONN_EV_STREAM_CREDIT)) ||
+	       (c->ev_acked_wanted && conn_all_acked(c) && take_flag(&c->ev_acked_wanted, ev, CONN_EV_ALL_ACKED)) ||
 	       take_flag(&c->ev_closed, ev, CONN_EV_CLOSED) ||
 	       take_flag(&c->ev_drained, ev, CONN_EV_DRAINED);
 }

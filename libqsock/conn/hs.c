@@ -251,6 +251,8 @@ int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data,
 		return e;
 	if (tls_state(c->tls) == TLS_DONE && !c->established)
 		return complete(c, now_us);
+	if (c->established)
+		tls_release(c->tls);	/* a client that got its ticket needs no more of TLS */
 	if (!had_handshake && pktkey_ready(&c->keys.rx[LEVEL_HANDSHAKE]))
 		rx_replay_stash(c, now_us);
 	return 0;

@@ -15,11 +15,16 @@ static uint64_t idle_timeout(const struct conn *c)
 	return t && t < floor ? floor : t;
 }
 
+/* Without a keepalive period the timer still runs, for senders that are stopped by
+ * flow control: they repeat BLOCKED, lest a slow reader let the connection idle out.
+ * RFC 9000 4.1, 10.1.2 */
 static void arm_keepalive(struct conn *c, uint64_t now_us)
 {
 	uint64_t idle = idle_timeout(c), period = c->cfg->keepalive_us;
-	if (!period || !c->established)
+	if (!c->established || (!period && !idle))
 		return;
+	if (!period)
+		period = idle / 3;
 	if (idle && period > idle / 2)
 		period = idle / 2;
 	c->keepalive_deadline_us = now_us + period;
@@ -120,7 +125,8 @@ void conn_on_timeout(struct conn *c, uint64_t now_us)
 		return;
 	}
 	if (now_us >= c->keepalive_deadline_us) {
-		c->want_ping = true;
+		c->want_ping |= c->cfg->keepalive_us != 0;
+		streams_repeat_blocked(&c->streams);
 		c->keepalive_deadline_us = CONN_NEVER;
 		arm_keepalive(c, now_us);
 	}

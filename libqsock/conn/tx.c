@@ -93,13 +93,24 @@ struct coalesced {
 	uint8_t *p, *end;
 };
 
+/* A handshake space with nothing in flight has no PTO to get it going again, and
+ * 1-RTT packets sent meanwhile have none either before confirmation: were its lost
+ * bytes to wait for the window those fill, they would wait for ever. So a space's first packet is exempt,
+ * as a probe is. RFC 9002 6.2.1, 7.5 */
+static bool is_congested(const struct conn *c, enum level level, uint64_t budget)
+{
+	enum pn_space space = level_space(level);
+	bool exempt = c->probes[space] || (level != LEVEL_APP && !c->rec.space[space].eliciting_in_flight);
+	return budget < c->mss && !exempt;
+}
+
 static bool want_level(struct conn *c, enum level level, uint64_t budget, uint64_t now_us, bool *congested)
 {
 	if (level == LEVEL_EARLY)
 		return false;
 	if (c->state == CONN_CLOSING)
 		return pktkey_ready(&c->keys.tx[level]) && (level != LEVEL_APP || c->established || !c->is_server);
-	*congested = budget < c->mss && !c->probes[level_space(level)];
+	*congested = is_congested(c, level, budget);
 	return tx_wants(c, level, *congested, now_us);
 }
 

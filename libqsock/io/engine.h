@@ -8,7 +8,8 @@
  * application: it survives closefrom(3).
  *
  * fork: a child has no engine; its first engine_call starts a fresh one and
- * forgets (does not free, does not close) what belonged to the parent's. */
+ * forgets (does not free, does not close) what belonged to the parent's: that
+ * memory is the child's copy and stays allocated by intent. */
 #ifndef IO_ENGINE_H
 #define IO_ENGINE_H
 
@@ -25,18 +26,29 @@ struct engine;
  * there is none in this process. Returns fn's value (0 or more), or -1 with errno
  * from fn (fn sets errno on the engine thread; it is carried over) or from starting
  * the thread (EAGAIN, ENOMEM, EMFILE...). Not interrupted by signals;
- * cancellation is held off while it waits. */
+ * cancellation is held off while it waits. errno is untouched on success. On the
+ * engine thread fn is simply called. */
 int engine_call(int (*fn)(struct engine *e, void *arg), void *arg);
 /* Does this process have a running engine? (False in a forked child until it made one.) */
 bool engine_running(void);
 /* Stop: hooks' stop is called, then the loop goes on until hooks say idle or
  * linger_us passed, then the thread ends and every source is closed. Called by
- * itself at exit (atexit) and by tests. A later engine_call starts a new one. */
+ * itself at exit (atexit, linger ENGINE_LINGER_US) and by tests. Commands that come
+ * meanwhile are still run; a later engine_call starts a new engine. */
+#define ENGINE_LINGER_US 2000000
 void engine_stop(uint64_t linger_us);
 
 /* ---- on the engine thread ------------------------------------------------ */
 
 uint64_t engine_now_us(const struct engine *e);	/* time of this turn, CLOCK_MONOTONIC */
+/* Read the clock again, for long turns; the new time of this turn. */
+uint64_t engine_refresh_now(struct engine *e);
+
+/* Two work buffers shared by everything on the engine thread, so that a port costs none. Contents are
+ * the caller's until it returns to the loop. */
+#define ENGINE_BUF 65536
+uint8_t *engine_rx_buf(struct engine *e);
+uint8_t *engine_tx_buf(struct engine *e);
 
 /* A descriptor in the engine's table watched by epoll. Embedded by its owner. */
 struct source {
@@ -46,6 +58,7 @@ struct source {
 };
 /* Watch fd (EPOLLET is added). 0 or -1/errno. */
 int source_add(struct engine *e, struct source *s, int fd, uint32_t interest, void (*ready)(struct source *, uint32_t));
+/* Change the interest. Re-arms: what is ready now is reported (again). 0 or -1/errno. */
 int source_set(struct engine *e, struct source *s, uint32_t interest);
 /* Stop watching and close the fd. Safe inside any ready callback, also for
  * sources whose event is still pending in this turn. */
@@ -58,11 +71,13 @@ struct timer {
 	void (*fired)(struct timer *t);
 	bool set;
 };
-void timer_set(struct engine *e, struct timer *t, uint64_t at_us);	/* UINT64_MAX clears */
+/* UINT64_MAX clears. A time that has passed fires once per turn, never twice. */
+void timer_set(struct engine *e, struct timer *t, uint64_t at_us);
 void timer_clear(struct engine *e, struct timer *t);
 
 /* Work to be done at the end of this turn, once however often it is asked for
- * (flush of a port, of a stream). */
+ * (flush of a port, of a stream), in the order asked. What deferred work defers is
+ * for the end of the next turn, which then does not wait. */
 struct deferred {
 	TAILQ_ENTRY(deferred) link;
 	void (*run)(struct deferred *d);

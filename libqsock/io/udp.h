@@ -12,13 +12,17 @@
 #include "base/addr.h"
 #include "recovery/ackq.h"
 
-#define UDP_TRAIN_MAX 65507	/* bytes in one GSO send over IPv4; 65,488 over IPv6 */
+#define UDP_TRAIN_MAX 65507	/* bytes in one GSO send over IPv4 */
+#define UDP_TRAIN_MAX6 65488	/* over IPv6 */
+#define UDP_SEGS_MAX 128	/* datagrams in one GSO send */
 
 struct udp {
 	int fd;
 	bool gso, gro;
+	bool wildcard;		/* bound to no particular address */
+	uint8_t max_segs;	/* datagrams the kernel takes per GSO send: 64 before Linux 6.9 */
 	int family;
-	struct addr local;
+	struct addr local;	/* bound */
 };
 
 struct udp_rx {			/* one received train */
@@ -28,16 +32,20 @@ struct udp_rx {			/* one received train */
 	enum ecn ecn;
 };
 
-int udp_open(struct udp *u, const struct addr *bind, bool reuse_port);	/* 0 or -1/errno */
+/* A socket bound to :: serves IPv4 too; such peers are v4-mapped AF_INET6 addresses. 0 or -1/errno. */
+int udp_open(struct udp *u, const struct addr *bind, bool reuse_port);
 void udp_close(struct udp *u);
-/* Receive one train into buf (cap >= 65536 to hold a full one). 1; 0: nothing there; -1/errno for a lasting error. */
+/* Receive one train into buf (cap >= 65536 to hold a full one). 1 (an empty datagram has len and seg 0); 0: nothing
+ * there; -1/errno for a lasting error. */
 int udp_recv(struct udp *u, uint8_t *buf, size_t cap, struct udp_rx *rx);
-/* Send len bytes as datagrams of seg. 1 sent; 0 would block (wait for EPOLLOUT); -1: dropped by a transient error
- * (ENOBUFS, ENETUNREACH, EPERM, EHOSTUNREACH...), errno set: QUIC's loss recovery repeats. Splits by itself where GSO is
- * refused. local with port 0 or AF_UNSPEC: kernel's choice. */
-int udp_send(struct udp *u, const uint8_t *buf, size_t len, size_t seg, const struct addr *local,
+/* Send len bytes as datagrams of seg, from *off on, which is advanced over what was sent. 1 all sent; 0 would block (wait
+ * for EPOLLOUT, call again with the same *off); -1: the rest was dropped by a transient error (ENOBUFS, ENETUNREACH,
+ * EPERM, EHOSTUNREACH, EMSGSIZE...), errno set: QUIC's loss recovery repeats. Splits by itself where one GSO send
+ * cannot take it all or GSO is refused. local AF_UNSPEC or the wildcard address: kernel's choice. */
+int udp_send(struct udp *u, const uint8_t *buf, size_t len, size_t seg, size_t *off, const struct addr *local,
 	     const struct addr *remote, enum ecn ecn);
-/* Next queued ICMP error: 1, *remote the destination of the offending datagram, *err ECONNREFUSED, EHOSTUNREACH...; 0 none. */
+/* Next queued ICMP error: 1, *remote the destination of the offending datagram, *err ECONNREFUSED, EHOSTUNREACH...;
+ * 0 none. "Too big" is not reported: the path MTU is probed, not believed (RFC 9000 14.2.1). */
 int udp_error(struct udp *u, struct addr *remote, int *err);
 
 #endif

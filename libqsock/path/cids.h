@@ -32,9 +32,9 @@ void local_cids_init(struct local_cids *l, const struct cid *first);
 unsigned local_cids_missing(const struct local_cids *l);
 /* Add one that the caller made, only while some are missing. It wants to be sent. Returns its sequence number. */
 uint64_t local_cids_add(struct local_cids *l, const struct cid *cid, const uint8_t token[RESET_TOKEN_LEN]);
-/* RETIRE_CONNECTION_ID. used: the DCID of the packet that carried it. 0 and *gone (to unregister); QE_AGAIN already retired;
- * QE_PROTOCOL_VIOLATION: never sent to the peer, the one in use by this packet, or ours is zero-length. So between two
- * transmissions at most CIDS_LOCAL_MAX are retired. RFC 9000 19.16 */
+/* RETIRE_CONNECTION_ID. used: the DCID of the packet that carried it. 0 and *gone (to unregister); QE_AGAIN already
+ * retired; QE_PROTOCOL_VIOLATION: never sent to the peer, the one in use by this packet, or ours is zero-length. So
+ * between two transmissions at most CIDS_LOCAL_MAX are retired. RFC 9000 19.16 */
 int local_cids_retire(struct local_cids *l, uint64_t seq, const struct cid *used, struct cid *gone);
 /* Lowest that wants to be sent, NULL: none. The caller clears want_send when its frame is written. */
 struct local_cid *local_cids_next_unsent(struct local_cids *l);
@@ -55,7 +55,7 @@ struct remote_cids {
 	unsigned n;
 	unsigned current;	/* index of the one in use */
 	uint64_t retire_prior_to;
-	uint64_t highest_seq, seen;	/* seen: bit i is highest_seq - i; a repeated frame must not revive a retired CID */
+	uint64_t highest_seq, seen;	/* bit i: highest_seq - i was received; a late copy must not revive a retired CID */
 	uint64_t retire[CIDS_RETIRE_MAX];	/* sequence numbers to be retired: frames to send or unacknowledged */
 	bool retire_want[CIDS_RETIRE_MAX];	/* to be sent: not yet, or lost */
 	unsigned nretire;
@@ -66,11 +66,14 @@ void remote_cids_init(struct remote_cids *r, const struct cid *first);
 void remote_cids_set_first(struct remote_cids *r, const struct cid *cid);
 void remote_cids_set_first_token(struct remote_cids *r, const uint8_t token[RESET_TOKEN_LEN]);
 /* NEW_CONNECTION_ID. 0; QE_PROTOCOL_VIOLATION (zero-length CIDs in use; sequence number or CID reused differently);
- * QE_CONNECTION_ID_LIMIT (more active than our limit, or too many retirements pending). The one in use is replaced when it is
- * retired by it. A repeated frame is 0 and changes nothing. RFC 9000 19.15, 5.1.2 */
+ * QE_CONNECTION_ID_LIMIT (more active than our limit, or too many retirements pending). The one in use is replaced when
+ * it is retired by it. A repeated frame is 0 and changes nothing. RFC 9000 19.15, 5.1.2 */
 int remote_cids_on_new(struct remote_cids *r, uint64_t seq, uint64_t retire_prior_to, const struct cid *cid,
 		       const uint8_t token[RESET_TOKEN_LEN]);
-static inline const struct cid *remote_cids_current(const struct remote_cids *r) { return &r->v[r->current].cid; }
+static inline const struct cid *remote_cids_current(const struct remote_cids *r)
+{
+	return &r->v[r->current].cid;
+}
 /* Move to an unused CID (a new path, or to be unlinkable), retiring the old one. false: no spare, or too many
  * retirements pending. */
 bool remote_cids_rotate(struct remote_cids *r);

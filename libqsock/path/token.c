@@ -83,7 +83,7 @@ int token_open(const uint8_t key[32], const uint8_t *p, size_t len, const struct
 
 	*t = (struct token){ .is_retry = p[0] == KIND_RETRY };
 	memcpy(&t->id, p + 1, sizeof(t->id));	/* of the nonce: random, chosen by us, authenticated */
-	/* From here on it is ours. RFC 9000 8.1.3: a bad Retry token ends the attempt, a bad NEW_TOKEN token does not. */
+	/* From here on it is ours. RFC 9000 8.1.2, 8.1.3: only a bad Retry token ends the attempt. */
 	int bad = t->is_retry ? QE_INVALID_TOKEN : QE_DROP;
 	uint64_t life_us = t->is_retry ? TOKEN_RETRY_LIFE_US : TOKEN_NEW_LIFE_US;
 	struct rd r = rd_of(plain, plain_len);

@@ -18,7 +18,8 @@ struct token {
 	struct cid odcid, retry_scid;	/* Retry only */
 };
 
-/* Seal for one address (IP and port for Retry, IP alone for NEW_TOKEN). out: TOKEN_MAX bytes. Returns the length, 0 on a crypto failure. */
+/* Seal for one address (IP and port for Retry, IP alone for NEW_TOKEN). out: TOKEN_MAX bytes. Returns the length, 0 on
+ * a crypto failure. */
 size_t token_seal(const uint8_t key[32], const struct rng *rng, const struct token *t, const struct addr *peer,
 		  uint8_t out[TOKEN_MAX]);
 /* 0 and *t; QE_DROP: not one of ours, or for another address, or too old: ignore it;

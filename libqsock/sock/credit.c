@@ -31,10 +31,13 @@ static struct credit *find(uint64_t cookie)
 	return RB_FIND(credit_tree, &tree, &key);
 }
 
+static struct credit_tree of_parent;	/* neither used nor freed, only kept reachable for leak checkers */
+
 /* What a parent knew is of no use in a child, and its lock may be held for ever. */
 static void in_child(void)
 {
 	pthread_mutex_init(&lock, NULL);
+	of_parent = tree;
 	RB_INIT(&tree);
 }
 
@@ -56,7 +59,7 @@ bool credit_take(uint64_t conn_cookie, bool uni)
 	return got;
 }
 
-void credit_set(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
+void credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
 {
 	pthread_mutex_lock(&lock);
 	struct credit *c = find(conn_cookie);
@@ -65,9 +68,18 @@ void credit_set(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
 		RB_INSERT(credit_tree, &tree, c);
 	}
 	if (c) {
-		c->left[0] = bidi;
-		c->left[1] = uni;
+		c->left[0] += bidi;
+		c->left[1] += uni;
 	}
+	pthread_mutex_unlock(&lock);
+}
+
+void credit_return(uint64_t conn_cookie, bool uni)
+{
+	pthread_mutex_lock(&lock);
+	struct credit *c = find(conn_cookie);
+	if (c)
+		c->left[uni]++;
 	pthread_mutex_unlock(&lock);
 }
 

@@ -113,7 +113,7 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2])
 		errno = EAGAIN;	/* that the other end closed is seen by EPOLLHUP */
 		return -1;
 	}
-	if (queued < (int)sizeof(*r)) {
+	if (queued <= (int)sizeof(*r)) {
 		errno = EPROTO;
 		return -1;
 	}

@@ -26,14 +26,19 @@ struct sock_config {
 	struct conn_config client, server;	/* .tls is NULL for the role it was not made for */
 	struct endpoint_config endpoint;	/* retry and the like; keys are the process's */
 	char *server_name;			/* NULL: none given */
-	char *session_file;
+	char *session_file;			/* absolute; NULL: none */
+	uint64_t session_id;			/* equal where resumption may be shared, in every run */
 	bool reuse_port;
 	uint32_t linger_ms;
 };
 /* cfg may be NULL. NULL and errno on failure, *err filled (QSOCK_ERR_CONFIG and one line). */
 struct sock_config *sock_config_get(const struct qsock_config *cfg, bool is_server, struct qsock_error *err);
+/* What an endpoint needs before any configuration is known (a socket that is only bound): the process's keys, the same as
+ * in every sock_config, and defaults. Thread-safe. */
+void sock_endpoint_defaults(struct endpoint_config *out);
 struct sock_config *sock_config_ref(struct sock_config *c);
 void sock_config_put(struct sock_config *c);
+void sock_config_flush(void);			/* forget those that nobody uses; for tests */
 
 /* Resumption (sessions.c; engine thread): the newest session blob and address token for a server, in memory and in
  * session_file if one is configured. Bounded: SESSIONS_MAX servers. key: server name or address, and the configuration. */
@@ -42,6 +47,11 @@ void sessions_store_token(struct sock_config *c, const char *name, const struct 
 /* Borrowed until the next sessions_ call; *len 0 when there is none. A token is used once. */
 const uint8_t *sessions_find(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
 const uint8_t *sessions_take_token(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
+void sessions_flush(void);			/* forget what is in memory; for tests */
+#define SESSIONS_MAX 64
+
+/* Tell the engine what to do at its start and stop; before the first engine_call. (lifecycle.c) */
+void sock_register(void);
 
 /* ---- objects (engine thread) --------------------------------------------- */
 
@@ -53,6 +63,8 @@ struct sock_obj {
 	enum sock_kind kind;
 	struct engine *engine;
 	struct qsock_error error;	/* why it failed; kind NONE if it did not */
+	struct qsock_config *settings;	/* SOCK_FRESH: what QSOCK_CONFIG and its like set, one block; NULL: nothing. Whoever
+					 * frees the object calls mem_free on it */
 };
 struct sock_obj *sock_find(struct engine *e, uint64_t cookie);
 /* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR. At most 4096, oldest go first. */
@@ -88,8 +100,10 @@ int sock_cmd_pin(struct engine *e, uint64_t cookie, uint8_t pin[32]);
 /* May a stream be opened on the connection with this cookie without waiting? Takes one credit if so. Only ever true in the
  * process whose engine has the connection; false means: open it the slow way and let the engine decide. Thread-safe. */
 bool credit_take(uint64_t conn_cookie, bool uni);
-/* Engine thread. set: the number that may be opened beyond those already taken or waiting. forget: the connection is gone. */
-void credit_set(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
+/* What was taken cannot be used after all: the record could not be sent. Thread-safe. */
+void credit_return(uint64_t conn_cookie, bool uni);
+/* Engine thread. add: so many more may be opened. forget: the connection is gone. */
+void credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
 void credit_forget(uint64_t conn_cookie);
 
 /* ---- mailboxes: the records that travel on listeners and connections ------ */

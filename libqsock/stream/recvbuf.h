@@ -53,7 +53,7 @@ void recvbuf_consume(struct recvbuf *rb, size_t n);	/* n <= readable; frees bloc
 /* All bytes up to the final size were received (or are not wanted, after discard) / read. */
 bool recvbuf_complete(const struct recvbuf *rb);
 static inline bool recvbuf_finished(const struct recvbuf *rb) { return rb->read_off == rb->final_size; }
-/* Drop unread bytes (reset, stop_sending): frees memory, later inserts only keep count of highest and the final size. */
+/* Drop unread bytes (stop_sending): frees memory; later inserts only keep count of highest and the final size. */
 void recvbuf_discard(struct recvbuf *rb);
 
 #endif

@@ -51,8 +51,8 @@ void sendbuf_discard(struct sendbuf *sb);
 static inline uint64_t sendbuf_held(const struct sendbuf *sb) { return sb->end - sb->base; }
 /* Anything to send: a lost range, or new bytes below limit (absolute offset the peer allows), or a FIN? */
 bool sendbuf_pending(const struct sendbuf *sb, uint64_t limit);
-/* The next range to send: lost ones first. *fin: FIN belongs to this range's end (len may then be 0). New bytes do not pass limit.
- * false: nothing. Does not change state. */
+/* The next range to send: lost ones first. *fin: FIN belongs to this range's end (len may then be 0). New bytes
+ * do not pass limit. false: nothing. Does not change state. */
 bool sendbuf_next(const struct sendbuf *sb, uint64_t limit, uint64_t *off, uint64_t *len, bool *fin);
 /* [off, off+len) of what is held, i.e. within [base, end). */
 void sendbuf_copy(struct sendbuf *sb, uint64_t off, size_t len, uint8_t *dst);

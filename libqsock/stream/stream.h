@@ -74,7 +74,8 @@ uint64_t stream_growth(const struct stream *s, uint64_t off, size_t len);
 int stream_on_data(struct stream *s, uint64_t off, const uint8_t *data, size_t len, bool fin);
 /* What arrived in order before it stays readable; what lies behind a gap is dropped. */
 int stream_on_reset(struct stream *s, uint64_t code, uint64_t final_size);
-void stream_on_stop_sending(struct stream *s, uint64_t code);	/* answers with a reset carrying the code, RFC 9000 3.5 */
+/* Answers with a reset carrying the code. RFC 9000 3.5 */
+void stream_on_stop_sending(struct stream *s, uint64_t code);
 void stream_on_max_data(struct stream *s, uint64_t max);
 
 /* What conn put into a packet. on_data_sent: [off, off+len) and fin as sendbuf_on_sent; returns how many of them are
@@ -94,8 +95,8 @@ int stream_finish(struct stream *s);		/* FIN after what was written. 0; QE_CLOSE
 int stream_reset(struct stream *s, uint64_t code);	/* 0; QE_CLOSED when already reset or terminal */
 /* Unread data is dropped in any case. 0; QE_CLOSED when all was received or reset, so that there is nothing to stop. */
 int stream_stop_sending(struct stream *s, uint64_t code);
-/* Bytes that were received, will never be read and were not reported yet, to be credited to the connection; resets the count.
- * streams_update does it. */
+/* Bytes that were received, will never be read and were not reported yet, to be credited to the connection; resets
+ * the count. streams_update does it. */
 uint64_t stream_take_dropped(struct stream *s);
 /* Read n bytes that recvbuf_peek showed. Updates credit and state. */
 void stream_consume(struct stream *s, size_t n);

@@ -141,7 +141,7 @@ int streams_for_frame(struct streams *ss, uint64_t id, bool for_tx, struct strea
 
 	*out = NULL;
 	if (dir == DIR_UNI && local != for_tx)
-		return QE_STREAM_STATE;		/* a half that does not exist: RFC 9000 19.4, 19.5, 19.8, 19.10, 19.13 */
+		return QE_STREAM_STATE;		/* no such half: RFC 9000 19.4, 19.5, 19.8, 19.10, 19.13 */
 	if (local && ordinal >= ss->next_local[dir])
 		return QE_STREAM_STATE;		/* not created by us yet: RFC 9000 19.5, 19.8, 19.10 */
 	if (!local && ordinal >= ss->max_remote[dir])
@@ -191,12 +191,10 @@ static void update_queue(struct streams *ss, struct stream *s)
 			return;
 		unqueue(ss, s);
 		TAILQ_INSERT_HEAD(&ss->sched, s, sched_link);
-	} else if (s->queue == QUEUE_NONE ||
-		   (s->queue == QUEUE_STALLED && stream_has_data(s, txflow_credit(&ss->tx_credit)))) {
-		unqueue(ss, s);
+	} else if (s->queue == QUEUE_NONE) {
 		TAILQ_INSERT_TAIL(&ss->sched, s, sched_link);
 	} else {
-		return;
+		return;		/* the stalled wait for MAX_DATA */
 	}
 	s->queue = QUEUE_SCHED;
 }
@@ -390,4 +388,17 @@ bool streams_reap(struct streams *ss, struct stream *s)
 	stream_fini(s);
 	mem_free(s);
 	return true;
+}
+
+void streams_repeat_blocked(struct streams *ss)
+{
+	struct stream *s;
+	RB_FOREACH(s, stream_tree, &ss->tree) {
+		if (!stream_is_blocked(s))
+			continue;
+		s->want |= STREAM_WANT_BLOCKED;
+		streams_update(ss, s);
+	}
+	if (!TAILQ_EMPTY(&ss->stalled))
+		ss->want_data_blocked = true;
 }

@@ -60,9 +60,9 @@ int streams_open(struct streams *ss, int dir, struct stream **out);
 uint64_t streams_local_credit(const struct streams *ss, int dir);	/* how many more may be opened now */
 
 /* The stream a received frame names. for_tx: the frame concerns our sending half (STOP_SENDING, MAX_STREAM_DATA),
- * else our receiving half. Opens remote streams, and all lower ones of the type (RFC 9000 3.2), see streams_next_opened.
- * 0; *out NULL for a stream that existed and is gone; QE_STREAM_STATE; QE_STREAM_LIMIT; QE_NOMEM (some of the lower
- * ones may have been opened). */
+ * else our receiving half. Opens remote streams, and all lower ones of the type (RFC 9000 3.2): see
+ * streams_next_opened. 0; *out NULL for a stream that existed and is gone; QE_STREAM_STATE; QE_STREAM_LIMIT;
+ * QE_NOMEM (some of the lower ones may have been opened). */
 int streams_for_frame(struct streams *ss, uint64_t id, bool for_tx, struct stream **out);
 /* Next stream opened by the peer and not yet handed up, within a type in order of id; NULL: none. To be drained before
  * streams_next_event. */
@@ -81,8 +81,8 @@ void streams_update(struct streams *ss, struct stream *s);
 struct stream *streams_next_event(struct streams *ss, uint8_t *events);
 /* Next stream with sendable data under the connection's credit, NULL if none (marks DATA_BLOCKED wanted if credit is
  * what lacks). Streams with lost data come first (RFC 9000 13.3), the rest take turns. The caller writes a frame of
- * what sendbuf_next(&s->sb, stream_tx_limit(s, txflow_credit(&ss->tx_credit)), ...) says, then calls streams_sent, which
- * does all bookkeeping of [off, off+len) and fin: send buffer, state, both credits, the turn. */
+ * what sendbuf_next(&s->sb, stream_tx_limit(s, txflow_credit(&ss->tx_credit)), ...) says, then calls streams_sent,
+ * which does all bookkeeping of [off, off+len) and fin: send buffer, state, both credits, the turn. */
 struct stream *streams_next_sendable(struct streams *ss);
 void streams_sent(struct streams *ss, struct stream *s, uint64_t off, uint64_t len, bool fin);
 
@@ -93,6 +93,8 @@ bool streams_reap(struct streams *ss, struct stream *s);
 /* Frames about the connection's credit and stream counts. */
 void streams_on_max_data(struct streams *ss, uint64_t max);
 void streams_on_max_streams(struct streams *ss, bool uni, uint64_t max);
+/* BLOCKED frames for all that is stopped by credit now, although their limits were told before. */
+void streams_repeat_blocked(struct streams *ss);
 /* n received bytes of any stream were read or dropped. */
 void streams_consumed(struct streams *ss, uint64_t n);
 /* The new count to advertise when want_max_streams is set; clears it. (Set it again when the frame is lost.) */

@@ -12,7 +12,7 @@ struct tls {
 	struct tls_config *cfg;		/* a reference */
 	const struct tls_out *out;
 	void *arg;
-	SSL *ssl;			/* NULL once released on a server */
+	SSL *ssl;			/* NULL once released */
 	struct backend *be;		/* owned by the backend; goes with the SSL */
 	char *server_name;		/* client: as asked for, without a trailing dot; NULL: none */
 	uint8_t *params;		/* ours; OpenSSL may point into it until the SSL is gone */
@@ -24,6 +24,7 @@ struct tls {
 	enum level rx_level;		/* set by the backend */
 	bool peer_params_seen;
 	bool negotiated;		/* ALPN and parameters were checked to be there */
+	uint8_t hello_seen;		/* server: bytes of the ClientHello, as far as its session id */
 	uint8_t tickets;		/* client: taken so far */
 	uint8_t post_have;		/* post-handshake message under way: bytes of its header */
 	uint8_t post_hdr[4];
@@ -49,7 +50,7 @@ int backend_feed(struct tls *t, const uint8_t *data, size_t len);
 bool backend_drained(const struct tls *t);
 /* The handshake is complete: drop what only it needed. */
 void backend_done(struct tls *t);
-/* Before SSL_free. Safe when backend_new failed. */
+/* After SSL_free. Safe when backend_new failed. */
 void backend_free(struct tls *t);
 bool backend_has_early_data(void);
 

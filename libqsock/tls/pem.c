@@ -1,3 +1,6 @@
+/* Reading PEM: whole file first, so that a file that cannot be read and a file that
+ * holds the wrong thing are told apart; then OpenSSL's decoders on the memory.
+ * Does not judge certificates, and never asks a terminal. */
 #include "tls/pem.h"
 
 #include <errno.h>

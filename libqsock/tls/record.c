@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "crypto/hkdf.h"
+#include "crypto/pktkey.h"
 
 #define HEADER_LEN 5
 #define TAG_LEN 16
@@ -16,15 +16,15 @@ enum { TYPE_HANDSHAKE = 22, TYPE_APPLICATION_DATA = 23 };
 
 static const EVP_CIPHER *cipher_of(uint16_t suite)
 {
-	if (suite == 0x1303)
+	if (suite == SUITE_CHACHA20)
 		return EVP_chacha20_poly1305();
-	return suite == 0x1302 ? EVP_aes_256_gcm() : EVP_aes_128_gcm();
+	return suite == SUITE_AES_256_GCM ? EVP_aes_256_gcm() : EVP_aes_128_gcm();
 }
 
 int record_key_set(struct record_key *k, uint16_t suite, const uint8_t *secret)
 {
-	enum hash h = suite == 0x1302 ? HASH_SHA384 : HASH_SHA256;
-	size_t key_len = suite == 0x1301 ? 16 : 32;
+	enum hash h = suite_hash(suite);
+	size_t key_len = suite == SUITE_AES_128_GCM ? 16 : 32;
 	k->suite = suite;
 	k->seq = 0;
 	/* RFC 8446 7.3 */

@@ -2,11 +2,23 @@
  * here. */
 #include "tls/session.h"
 
+#include <openssl/evp.h>
+
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "tls/tls.h"
 
 #define TRUST_LEN 32
+#define SUM_LEN 16
+
+static bool sum_of(const uint8_t *p, size_t len, uint8_t sum[SUM_LEN])
+{
+	uint8_t full[32];
+	if (EVP_Digest(p, len, full, NULL, EVP_sha256(), NULL) != 1)
+		return false;
+	memcpy(sum, full, SUM_LEN);
+	return true;
+}
 
 static void put(struct wr *w, size_t len_size, const uint8_t *p, size_t len)
 {
@@ -24,7 +36,8 @@ static const uint8_t *get(struct rd *r, size_t len_size, size_t *len)
 
 uint8_t *session_encode(const struct session_blob *s, size_t *len)
 {
-	size_t cap = 1 + TRUST_LEN + 1 + s->alpn_len + 1 + s->name_len + 2 + s->params_len + 2 + s->der_len;
+	size_t cap = 1 + TRUST_LEN + 1 + s->alpn_len + 1 + s->name_len + 2 + s->params_len + 2 + s->der_len +
+		     SUM_LEN;
 	uint8_t *p = mem_alloc(cap);
 	if (!p)
 		return NULL;
@@ -35,7 +48,8 @@ uint8_t *session_encode(const struct session_blob *s, size_t *len)
 	put(&w, 1, s->name, s->name_len);
 	put(&w, 2, s->params, s->params_len);
 	put(&w, 2, s->der, s->der_len);
-	if (w.failed) {
+	uint8_t *sum = wr_claim(&w, SUM_LEN);
+	if (!sum || !sum_of(p, wr_len(&w) - SUM_LEN, sum)) {
 		mem_free(p);
 		return NULL;
 	}
@@ -45,7 +59,10 @@ uint8_t *session_encode(const struct session_blob *s, size_t *len)
 
 bool session_decode(const uint8_t *p, size_t len, struct session_blob *out)
 {
-	struct rd r = rd_of(p, len);
+	uint8_t sum[SUM_LEN];
+	if (len < SUM_LEN || !sum_of(p, len - SUM_LEN, sum) || memcmp(sum, p + len - SUM_LEN, SUM_LEN))
+		return false;
+	struct rd r = rd_of(p, len - SUM_LEN);
 	if (rd_uint(&r, 1) != SESSION_VERSION)
 		return false;
 	out->trust = rd_bytes(&r, TRUST_LEN);

@@ -46,7 +46,8 @@ struct tls_settings {
 	const uint8_t (*pins)[32];	/* SHA-256 of SubjectPublicKeyInfo; when given, a matching leaf key is
 					 * sufficient and the CA and name checks are not made */
 	size_t pin_count;
-	const char *keylog_file;	/* NULL: none. SSLKEYLOGFILE is the caller's business */
+	const char *keylog_file;	/* NULL: none. Opened for each line: give an absolute path. SSLKEYLOGFILE is the
+					 * caller's business */
 	const uint16_t *suites;		/* TLS ids; NULL: all three */
 	size_t suite_count;
 	bool no_tickets;		/* server: issue none */
@@ -94,18 +95,19 @@ struct tls_info {
 struct tls *tls_new(struct tls_config *cfg, const struct tls_out *out, void *arg, const char *server_name);
 void tls_free(struct tls *t);
 
-/* Before start: our encoded transport parameters (copied); client: a session
- * blob from new_session (copied; a stale or foreign one is ignored, never an
- * error; tied to server_name and ALPN). Return 0 or QE_NOMEM. */
+/* Before start: our encoded transport parameters (copied; a must); client: a session
+ * blob from new_session (copied; a stale, damaged or foreign one is ignored, never an
+ * error; tied to server_name, ALPN and what the configuration trusts). Return 0 or QE_NOMEM. */
 int tls_set_params(struct tls *t, const uint8_t *params, size_t len);
 int tls_set_session(struct tls *t, const uint8_t *blob, size_t len);
 
-/* Start: a client emits its ClientHello. 0, or an error as tls_recv. */
+/* Start: a client emits its ClientHello. 0, or an error as tls_recv; QE_INVAL for an impossible server_name. */
 int tls_start(struct tls *t);
 /* In-order CRYPTO bytes of a level. Works before and after completion (tickets).
  * 0; QE_TLS(alert) (bad handshake, certificate, missing ALPN 0x178 or transport parameters 0x16d, KeyUpdate
  * 0x10a); a code from peer_params; QE_PROTOCOL_VIOLATION for bytes at a level that is not the current read
- * level (RFC 9001 4.1.3); QE_NOMEM; QE_CRYPTO_LIB. The first error is latched. */
+ * level (RFC 9001 4.1.3), for a ClientHello with a session id (8.4) and for a CertificateRequest after the
+ * handshake (4.4); QE_NOMEM; QE_CRYPTO_LIB. The first error is latched. */
 int tls_recv(struct tls *t, enum level level, const uint8_t *data, size_t len);
 
 enum tls_state tls_state(const struct tls *t);
@@ -115,10 +117,11 @@ const char *tls_error_text(const struct tls *t);
 enum level tls_read_level(const struct tls *t);
 /* Valid once TLS_DONE (alpn from then; sni on servers earlier); survives tls_release. */
 const struct tls_info *tls_info(const struct tls *t);
-/* The session can be used with 0-RTT on this backend. */
+/* The session can be used with 0-RTT on this backend. Neither offers it yet: there is no call to ask for it. */
 bool tls_has_early_data(void);
-/* Server, after completion and once its tickets are out: free OpenSSL's part,
- * keep answering tls_recv with an error. Client: release buffers. */
+/* After completion; before it nothing happens. Server (its tickets are out then): free OpenSSL's part, keep answering
+ * tls_recv with an error. Client: the same once a session has come (later tickets are skipped), until then
+ * only buffers: call again after new_session. What stays is about 1 KB. */
 void tls_release(struct tls *t);
 
 /* What a session blob remembers besides the TLS session, for 0-RTT (later) and

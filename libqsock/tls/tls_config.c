@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "crypto/pktkey.h"
 #include "tls/backend.h"
 #include "tls/selfsigned.h"
 
@@ -97,15 +98,23 @@ static void on_keylog(const SSL *ssl, const char *line)
 		tls_config_keylog(t->cfg, line);
 }
 
+static int open_keylog(const char *path)
+{
+	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+}
+
 void tls_config_keylog(const struct tls_config *cfg, const char *line)
 {
 	char buf[512];
-	if (cfg->keylog_fd < 0)
+	if (!cfg->keylog_file)
 		return;
 	int n = snprintf(buf, sizeof(buf), "%s\n", line);
 	/* One write per line, so that lines of several processes do not mix. A full disk must not end a handshake. */
-	ssize_t written = n > 0 && (size_t)n < sizeof(buf) ? write(cfg->keylog_fd, buf, (size_t)n) : 0;
+	int fd = open_keylog(cfg->keylog_file);
+	ssize_t written = fd >= 0 && n > 0 && (size_t)n < sizeof(buf) ? write(fd, buf, (size_t)n) : 0;
 	(void)written;
+	if (fd >= 0)
+		close(fd);
 	OPENSSL_cleanse(buf, sizeof(buf));
 }
 
@@ -153,21 +162,21 @@ static int set_suites(struct tls_config *cfg, const struct tls_settings *s, stru
 		uint16_t id;
 		const char *name;
 	} known[] = {
-		{ 0x1301, "TLS_AES_128_GCM_SHA256" },
-		{ 0x1302, "TLS_AES_256_GCM_SHA384" },
-		{ 0x1303, "TLS_CHACHA20_POLY1305_SHA256" },
+		{ SUITE_AES_128_GCM, "TLS_AES_128_GCM_SHA256" },
+		{ SUITE_AES_256_GCM, "TLS_AES_256_GCM_SHA384" },
+		{ SUITE_CHACHA20, "TLS_CHACHA20_POLY1305_SHA256" },
 	};
-	static const uint16_t all[] = { 0x1301, 0x1302, 0x1303 };
+	static const uint16_t all[] = { SUITE_AES_128_GCM, SUITE_AES_256_GCM, SUITE_CHACHA20 };	/* fastest first */
 	const uint16_t *ids = s->suites ? s->suites : all;
 	size_t count = s->suites ? s->suite_count : 3;
 	char list[128] = "";
 	if (!count || count > 3)
 		return complain(c, EINVAL, "one to three cipher suites must be given");
 	for (size_t i = 0; i < count; i++) {
-		if (ids[i] < 0x1301 || ids[i] > 0x1303)
+		if (!suite_known(ids[i]))
 			return complain(c, EINVAL, "cipher suite 0x%04x is not known", ids[i]);
 		size_t n = strlen(list);
-		snprintf(list + n, sizeof(list) - n, "%s%s", n ? ":" : "", known[ids[i] - 0x1301].name);
+		snprintf(list + n, sizeof(list) - n, "%s%s", n ? ":" : "", known[ids[i] - SUITE_AES_128_GCM].name);
 	}
 	if (SSL_CTX_set_ciphersuites(cfg->ctx, list) != 1)
 		return complain(c, EINVAL, "cannot use cipher suites %s: %s", list, ssl_reason());
@@ -303,13 +312,17 @@ static int set_verify(struct tls_config *cfg, const struct tls_settings *s, stru
 	return 0;
 }
 
-static int open_keylog(struct tls_config *cfg, const struct tls_settings *s, struct complaint *c)
+static int set_keylog(struct tls_config *cfg, const struct tls_settings *s, struct complaint *c)
 {
 	if (!s->keylog_file)
 		return 0;
-	cfg->keylog_fd = open(s->keylog_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
-	if (cfg->keylog_fd < 0)
+	int fd = open_keylog(s->keylog_file);	/* to complain now, and not to lose keys silently */
+	if (fd < 0)
 		return complain(c, errno, "cannot write key log %s: %s", s->keylog_file, strerror(errno));
+	close(fd);
+	cfg->keylog_file = mem_strdup(s->keylog_file);
+	if (!cfg->keylog_file)
+		return no_memory(c);
 	SSL_CTX_set_keylog_callback(cfg->ctx, on_keylog);
 	return 0;
 }
@@ -381,7 +394,7 @@ static int build(struct tls_config *cfg, const struct tls_settings *s, struct co
 	if (!err)
 		err = set_trust(cfg, s, c);
 	if (!err)
-		err = open_keylog(cfg, s, c);
+		err = set_keylog(cfg, s, c);
 	if (!err && !backend_ctx_setup(cfg->ctx))
 		err = no_memory(c);
 	return err;
@@ -399,7 +412,6 @@ struct tls_config *tls_config_new(const struct tls_settings *s, char *err_text, 
 	}
 	atomic_init(&cfg->refs, 1);
 	cfg->is_server = s->is_server;
-	cfg->keylog_fd = -1;
 	ERR_clear_error();
 	int err = build(cfg, s, &c);
 	ERR_clear_error();
@@ -428,8 +440,7 @@ void tls_config_unref(struct tls_config *c)
 	mem_free(c->named);
 	mem_free(c->alpn);
 	mem_free(c->pins);
-	if (c->keylog_fd >= 0)
-		close(c->keylog_fd);
+	mem_free(c->keylog_file);
 	mem_free(c);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "crypto/pktkey.h"
 
 #define SHARED_MAX 1024	/* bytes; ffdhe8192 */
 enum { MSG_MESSAGE_HASH = 254 };
@@ -96,7 +97,7 @@ bool early_client_secret(SSL *ssl, uint16_t suite, const struct transcript *tr, 
 {
 	if (tr->broken || (tr->messages != 2 && tr->messages != 4))
 		return false;
-	enum hash h = suite == 0x1302 ? HASH_SHA384 : HASH_SHA256;
+	enum hash h = suite_hash(suite);
 	struct schedule s;
 	memset(&s, 0, sizeof(s));
 	/* Called inside OpenSSL: what fails here must leave no mark in its error queue. */

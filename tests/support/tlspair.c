@@ -1,7 +1,31 @@
 #include "support/tlspair.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct tls_config *pair_config(struct tls_settings s, const char *dir, const char *leaf)
+{
+	static const char *const hq[] = { "hq" };
+	char err[256], crt[256], key[256];
+	struct tls_cert_file cert = { crt, key, NULL };
+	if (!s.alpn) {
+		s.alpn = hq;
+		s.alpn_count = 1;
+	}
+	if (leaf) {
+		snprintf(crt, sizeof(crt), "%s/%s.crt", dir, leaf);
+		snprintf(key, sizeof(key), "%s/%s.key", dir, leaf);
+		s.certs = &cert;
+		s.cert_count = 1;
+	}
+	struct tls_config *c = tls_config_new(&s, err, sizeof(err));
+	if (!c) {
+		fprintf(stderr, "%s\n", err);
+		abort();
+	}
+	return c;
+}
 
 static void on_secret(void *arg, enum level level, bool tx, uint16_t suite, const uint8_t *secret, size_t len)
 {
@@ -129,4 +153,14 @@ bool pair_handshake(struct pair *p)
 	pair_pump(p, SIZE_MAX);
 	return !p->client.error && !p->server.error && tls_state(p->client.t) == TLS_DONE &&
 	       tls_state(p->server.t) == TLS_DONE;
+}
+
+int recv_with_tail(struct tls *t, struct piece *p, size_t extra)
+{
+	uint8_t *b = calloc(1, p->len + extra);
+	memcpy(b, p->data, p->len);
+	int e = tls_recv(t, p->level, b, p->len + extra);
+	free(b);
+	free(p->data);
+	return e;
 }

@@ -27,7 +27,7 @@ struct side {
 	size_t params_len;
 	int params_calls;
 	int params_answer;	/* to be returned by the callback */
-	uint8_t blob[8192];	/* the last session */
+	uint8_t blob[1u << 16];	/* the last session */
 	size_t blob_len;
 	int sessions;
 	int error;		/* first error of its tls_recv or tls_start */
@@ -39,6 +39,10 @@ struct side {
 struct pair {
 	struct side client, server;
 };
+
+/* A configuration with ALPN "hq" unless given, and <dir>/<leaf>.crt and .key unless leaf is NULL. Fails the test
+ * with the line if it cannot be built. */
+struct tls_config *pair_config(struct tls_settings s, const char *dir, const char *leaf);
 
 #define CLIENT_PARAMS "client parameters"
 #define SERVER_PARAMS "server's parameters"
@@ -53,6 +57,8 @@ void pair_pump(struct pair *p, size_t chunk);
 bool pair_handshake(struct pair *p);
 /* Take the next piece of what s emitted; the caller frees data. false: none. */
 bool side_take(struct side *s, struct piece *out);
+/* tls_recv of a whole piece and some zero bytes behind it; frees data. */
+int recv_with_tail(struct tls *t, struct piece *p, size_t extra);
 extern const struct tls_out pair_out;
 
 #endif

@@ -68,7 +68,8 @@ static void token_seal__opens_for_same_address(void **state)
 /* RFC9000 8.1.4-3 Retry: address and port; 8.1.4-4 NEW_TOKEN: address */
 static void token_open__other_address_or_time(void **state)
 {
-	struct addr home = v4(0x0a000001, 1000), port = v4(0x0a000001, 1001), ip = v4(0x0a000002, 1000), six = v6(1, 1000);
+	struct addr home = v4(0x0a000001, 1000), port = v4(0x0a000001, 1001);
+	struct addr ip = v4(0x0a000002, 1000), six = v6(1, 1000);
 	const struct { bool retry; struct addr *from; uint64_t age; int want; } t[] = {
 		{ true, &home, 0, 0 },
 		{ true, &home, TOKEN_RETRY_LIFE_US, 0 },

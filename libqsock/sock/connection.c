@@ -1,0 +1,440 @@
+/* A connection behind its descriptor: the mailbox in which streams travel both
+ * ways, the queues of streams that wait for credit or for room in it, and how long
+ * the connection lives. It ends when QUIC says so, or gently once the descriptor and
+ * all streams are closed and everything is acknowledged. Bytes are stream.c's matter. */
+#include "sock/engine_side.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+static void ready(struct source *s, uint32_t events);
+static void retry(struct timer *t);
+
+void sconn_touch(struct sconn *c)
+{
+	port_touch(c->port->port, c->conn);
+}
+
+void sconn_defer(struct sconn *c)
+{
+	if (c->in_work)
+		return;
+	c->in_work = true;
+	TAILQ_INSERT_TAIL(&c->side->work, c, work_link);
+}
+
+void sconn_retry_later(struct sconn *c)
+{
+	if (!c->retry.set)
+		timer_set(c->side->engine, &c->retry, engine_now_us(c->side->engine) + RETRY_US);
+}
+
+/* ---- birth and death ------------------------------------------------------------ */
+
+static struct sconn *sconn_new(struct sport *p)
+{
+	struct sconn *c = mem_zalloc(sizeof(*c));
+	if (!c)
+		return NULL;
+	c->side = p->side;
+	c->port = p;
+	c->obj.engine = p->side->engine;
+	c->obj.kind = SOCK_CONNECTION;
+	c->source.fd = c->app_end = -1;
+	c->retry.fired = retry;
+	TAILQ_INIT(&c->streams);
+	TAILQ_INIT(&c->waiting[DIR_BIDI]);
+	TAILQ_INIT(&c->waiting[DIR_UNI]);
+	TAILQ_INIT(&c->arrived);
+	TAILQ_INIT(&c->work);
+	return c;
+}
+
+static void attach(struct sconn *c, struct conn *conn)
+{
+	c->conn = conn;
+	conn_set_app(conn, c);
+	sport_get(c->port);
+	TAILQ_INSERT_TAIL(&c->side->conns, c, link);
+}
+
+struct sconn *sconn_accepted(struct sport *p, struct conn *conn)
+{
+	struct sconn *c = sconn_new(p);
+	if (!c)
+		return NULL;
+	attach(c, conn);
+	c->established = true;
+	return c;
+}
+
+int sconn_make_end(struct sconn *c)
+{
+	uint64_t cookie;
+	int fd[2];
+	if (pair_make(fd, SOCK_CLOEXEC, &cookie))
+		return -1;
+	if (obj_add(c->side, &c->obj, SOCK_CONNECTION, cookie) ||
+	    source_add(c->side->engine, &c->source, fd[1], WATCH_ENGINE_END, ready)) {
+		obj_remove(c->side, &c->obj);
+		c->source.fd = -1;
+		close(fd[0]);
+		close(fd[1]);
+		return -1;
+	}
+	c->app_end = fd[0];
+	if (!c->over) {
+		c->credit_news = true;
+		sconn_defer(c);
+	}
+	return 0;
+}
+
+static struct conn *start_client(struct sconn *c, const struct addr *remote)
+{
+	uint8_t token[1024];
+	size_t token_len, session_len;
+	struct sock_config *cfg = c->cfg;
+	const uint8_t *p = sessions_take_token(cfg, c->server_name, remote, &token_len);
+	if (token_len > sizeof(token))
+		token_len = 0;
+	if (token_len)
+		memcpy(token, p, token_len);
+	p = sessions_find(cfg, c->server_name, remote, &session_len);
+	cfg->client.limits.pool = c->side->pool;
+	return endpoint_connect(port_endpoint(c->port->port), &cfg->client, port_local(c->port->port), remote,
+				c->server_name, token, token_len, p, session_len, engine_now_us(c->side->engine));
+}
+
+int sconn_connect(struct sfresh *f, int app_end, size_t filler, const struct addr *remote, const char *server_name,
+		  struct sock_config *cfg)
+{
+	struct engine *e = f->obj.engine;
+	uint64_t cookie = f->obj.cookie;
+	struct conn *conn = NULL;
+	struct sconn *c = sconn_new(f->port);
+	if (c) {
+		c->cfg = cfg;
+		c->server_name = server_name ? mem_strdup(server_name) : NULL;
+		if (c->server_name || !server_name)
+			conn = start_client(c, remote);
+	}
+	if (!conn || source_move(e, &f->source, &c->source, ready)) {
+		if (conn)
+			endpoint_drop(port_endpoint(f->port->port), conn);
+		if (c)
+			mem_free(c->server_name);
+		mem_free(c);
+		close(app_end);
+		errno = ENOMEM;
+		return -1;
+	}
+	attach(c, conn);
+	c->app_end = app_end;
+	c->filler = filler;
+	sfresh_free(f, false);
+	obj_add(c->side, &c->obj, SOCK_CONNECTION, cookie);
+	sconn_touch(c);
+	return 0;
+}
+
+void sconn_free(struct sconn *c)
+{
+	struct side *side = c->side;
+	struct sstream *s;
+	while ((s = TAILQ_FIRST(&c->streams)))
+		sstream_free(s, false);
+	if (c->in_work)
+		TAILQ_REMOVE(&side->work, c, work_link);
+	TAILQ_REMOVE(&side->conns, c, link);
+	timer_clear(side->engine, &c->retry);
+	credit_forget(c->obj.cookie);
+	end_close(side->engine, &c->source, false);
+	if (c->app_end >= 0)
+		close(c->app_end);
+	if (!c->gone)
+		sock_bury(side->engine, c->obj.cookie, &c->obj.error);
+	obj_remove(side, &c->obj);
+	endpoint_drop(port_endpoint(c->port->port), c->conn);
+	sport_put(c->port);
+	sock_config_put(c->cfg);
+	mem_free(c->server_name);
+	mem_free(c);
+}
+
+bool sconn_delivered(struct sconn *c)
+{
+	struct sstream *s;
+	if (c->over)
+		return true;
+	TAILQ_FOREACH(s, &c->streams, link)
+		if (s->tx == HALF_OPEN && s->source.fd >= 0 && !(s->waits && s->app_end >= 0))
+			return false;
+	return conn_all_acked(c->conn);
+}
+
+/* Nothing to deliver to or from the application any more: say goodbye, or wait until the peer has it all. */
+static void close_gently(struct sconn *c)
+{
+	if (!conn_all_acked(c->conn)) {
+		conn_notify_acked(c->conn);
+		return;
+	}
+	conn_close(c->conn, 0, "", 0, engine_now_us(c->side->engine));
+	sconn_touch(c);
+}
+
+/* Streams not yet fetched lie in the mailbox or wait for room there: the end of the connection comes after them. */
+static void close_mailbox(struct sconn *c)
+{
+	if (c->source.fd >= 0 && !c->listener && TAILQ_EMPTY(&c->arrived))
+		end_close(c->side->engine, &c->source, c->obj.error.kind == QSOCK_ERR_NONE);
+}
+
+void sconn_check(struct sconn *c)
+{
+	if (c->over) {
+		close_mailbox(c);
+		if (c->drained && c->source.fd < 0 && !c->listener && TAILQ_EMPTY(&c->streams))
+			sconn_free(c);
+	} else if (c->gone && TAILQ_EMPTY(&c->streams)) {
+		close_gently(c);
+	}
+}
+
+void sconn_abandon(struct sconn *c)
+{
+	struct sstream *s;
+	c->gone = true;
+	timer_clear(c->side->engine, &c->retry);
+	end_close(c->side->engine, &c->source, true);
+	if (c->app_end >= 0)
+		close(c->app_end);
+	c->app_end = -1;
+	credit_forget(c->obj.cookie);
+	while ((s = TAILQ_FIRST(&c->arrived)))
+		sstream_refuse(s);
+	sconn_check(c);
+}
+
+/* ---- streams into the mailbox and out of it ------------------------------------------ */
+
+static void deliver_arrived(struct sconn *c)
+{
+	struct engine *e = c->side->engine;
+	struct sstream *s;
+	if (c->source.fd < 0)
+		return;
+	while ((s = TAILQ_FIRST(&c->arrived))) {
+		if (!sstream_deliver(s))
+			continue;
+		if (errno == EAGAIN) {
+			c->want_out = true;
+			source_set(e, &c->source, WATCH_ENGINE_END | EPOLLOUT);
+		} else {
+			sconn_retry_later(c);
+		}
+		return;
+	}
+	if (c->want_out)
+		source_set(e, &c->source, WATCH_ENGINE_END);
+	c->want_out = false;
+}
+
+static void drop_fds(const int fds[2])
+{
+	for (int i = 0; i < 2; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static void on_record(struct sconn *c, const struct record *r, const int fds[2])
+{
+	bool slow = r->flags & RECORD_OPEN_SLOW, uni = r->flags & QSOCK_UNI;
+	if (r->type != RECORD_OPEN || fds[0] < 0 || slow != (fds[1] >= 0) || c->over ||
+	    c->side->phase != PHASE_RUNNING) {
+		if (c->over)
+			sock_bury(c->side->engine, r->cookie, &c->cause);
+		drop_fds(fds);
+		return;
+	}
+	if (!slow && c->promised[uni])
+		c->promised[uni]--;
+	sstream_open(c, fds[0], fds[1], r->cookie, uni, slow ? r->filler : 0);
+}
+
+/* Something that is no record was written there by a program that does not know what it holds: drop it. */
+static void drop_garbage(int fd)
+{
+	char sink[4096];
+	int queued = 0;
+	while (!ioctl(fd, FIONREAD, &queued) && queued > 1) {
+		size_t n = (size_t)queued - 1;
+		if (recv(fd, sink, n < sizeof(sink) ? n : sizeof(sink), MSG_DONTWAIT) <= 0)
+			break;
+	}
+}
+
+static void take_records(struct sconn *c)
+{
+	struct record r;
+	int fds[2];
+	if (!c->established || c->source.fd < 0)
+		return;		/* connecting: there is filler in it */
+	for (;;) {
+		if (mailbox_recv_retaining(c->source.fd, &r, fds) > 0) {
+			on_record(c, &r, fds);
+			continue;
+		}
+		if (errno == EPROTO)
+			drop_garbage(c->source.fd);
+		return;
+	}
+}
+
+void side_take_records(struct side *side)
+{
+	struct sconn *c;
+	TAILQ_FOREACH(c, &side->conns, link)
+		take_records(c);
+	side_work(side);
+}
+
+static void ready(struct source *src, uint32_t events)
+{
+	struct sconn *c = owner_of(src, struct sconn, source);
+	struct side *side = c->side;
+	if (events & EPOLLIN)
+		take_records(c);
+	if (events & EPOLLHUP)
+		sconn_abandon(c);
+	else
+		sconn_defer(c);
+	side_work(side);
+}
+
+static void retry(struct timer *t)
+{
+	struct sconn *c = owner_of(t, struct sconn, retry);
+	struct side *side = c->side;
+	struct sstream *s;
+	TAILQ_FOREACH(s, &c->streams, link)
+		sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
+	c->credit_news = true;
+	sconn_defer(c);
+	side_work(side);
+}
+
+/* ---- credit --------------------------------------------------------------------------- */
+
+/* Those who wait come first; what is left is promised to callers. */
+static void spread_credit(struct sconn *c, int dir)
+{
+	struct sstream *s;
+	uint64_t credit;
+	while ((credit = conn_stream_credit(c->conn, dir)) > c->promised[dir] &&
+	       (s = TAILQ_FIRST(&c->waiting[dir])) && sstream_start(s))
+		;
+	if (credit <= c->promised[dir] || !TAILQ_EMPTY(&c->waiting[dir]))
+		return;
+	uint64_t fresh = credit - c->promised[dir];
+	c->promised[dir] += fresh;
+	credit_add(c->obj.cookie, dir == DIR_BIDI ? fresh : 0, dir == DIR_UNI ? fresh : 0);
+}
+
+/* ---- what QUIC says --------------------------------------------------------------------- */
+
+static void on_established(struct sconn *c)
+{
+	c->established = true;
+	c->credit_news = true;
+	if (c->app_end < 0)
+		return;
+	pair_open(c->app_end, c->source.fd, c->filler);
+	close(c->app_end);
+	c->app_end = -1;
+}
+
+static void on_closed(struct sconn *c)
+{
+	struct sstream *s, *next;
+	c->over = true;
+	credit_forget(c->obj.cookie);
+	error_of_conn(conn_error(c->conn), c->established, &c->cause);
+	/* A goodbye with code 0 is no failure of the connection, only of streams it cuts short. */
+	if (c->cause.kind != QSOCK_ERR_APPLICATION || c->cause.code)
+		c->obj.error = c->cause;
+	if (!c->listener && c->app_end >= 0) {
+		close(c->app_end);
+		c->app_end = -1;
+	}
+	TAILQ_FOREACH_SAFE(s, &c->streams, link, next)
+		sstream_lost(s);
+}
+
+void sconn_event(struct sconn *c, const struct conn_event *ev)
+{
+	struct conn_info info;
+	switch (ev->type) {
+	case CONN_EV_ESTABLISHED:
+		on_established(c);
+		break;
+	case CONN_EV_STREAM_OPENED:
+		sstream_arrived(c, ev->stream);
+		break;
+	case CONN_EV_STREAM:
+		if (ev->stream->app)
+			sstream_event(ev->stream->app, ev->stream_events);
+		break;
+	case CONN_EV_STREAM_CREDIT:
+		c->credit_news = true;
+		break;
+	case CONN_EV_SESSION:
+	case CONN_EV_TOKEN:
+		conn_info(c->conn, &info);
+		(ev->type == CONN_EV_TOKEN ? sessions_store_token : sessions_store)
+			(c->cfg, c->server_name, &info.remote, ev->data, ev->len);
+		return;
+	case CONN_EV_CLOSED:
+		on_closed(c);
+		break;
+	case CONN_EV_DRAINED:
+		c->drained = true;
+		break;
+	default:	/* CONFIRMED, ALL_ACKED, and ids, which are the endpoint's */
+		break;
+	}
+	sconn_defer(c);
+}
+
+static void work(struct sconn *c)
+{
+	struct sstream *s;
+	while ((s = TAILQ_FIRST(&c->work))) {
+		TAILQ_REMOVE(&c->work, s, work_link);
+		s->in_work = false;
+		sstream_work(s);
+	}
+	if (c->credit_news && !c->over && c->obj.cookie) {
+		c->credit_news = false;
+		spread_credit(c, DIR_BIDI);
+		spread_credit(c, DIR_UNI);
+	}
+	deliver_arrived(c);
+	sconn_check(c);
+}
+
+void side_work(struct side *side)
+{
+	struct sconn *c;
+	while ((c = TAILQ_FIRST(&side->work))) {
+		TAILQ_REMOVE(&side->work, c, work_link);
+		c->in_work = false;
+		work(c);
+	}
+}

@@ -1,0 +1,378 @@
+/* The life of a stream behind its descriptor: opened here or arrived, each half
+ * until it is done, cut or lost, and how the end looks to the application. The bytes
+ * themselves are moved by stream_drain.c and stream_fill.c.
+ *
+ * Only side_work and the entry points (events, commands) free streams; what drain and
+ * fill find out is written to the halves, and settle() draws the conclusion. RFC 9000 2, 3 */
+#include "sock/engine_side.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+static void ready(struct source *src, uint32_t events);
+
+static struct sstream *sstream_new(struct sconn *c)
+{
+	struct sstream *s = mem_zalloc(sizeof(*s));
+	if (!s)
+		return NULL;
+	s->conn = c;
+	s->source.fd = s->app_end = -1;
+	s->head_sent = true;		/* the filler byte counts as forwarded */
+	s->obj.kind = SOCK_STREAMOBJ;
+	s->obj.engine = c->side->engine;
+	TAILQ_INSERT_TAIL(&c->streams, s, link);
+	return s;
+}
+
+static void unlink_queues(struct sstream *s)
+{
+	struct sconn *c = s->conn;
+	if (s->waits)
+		TAILQ_REMOVE(&c->waiting[s->uni], s, queue_link);
+	if (s->has_arrived)
+		TAILQ_REMOVE(&c->arrived, s, queue_link);
+	if (s->in_work)
+		TAILQ_REMOVE(&c->work, s, work_link);
+	TAILQ_REMOVE(&c->streams, s, link);
+}
+
+void sstream_free(struct sstream *s, bool clean)
+{
+	struct sconn *c = s->conn;
+	struct engine *e = s->obj.engine;
+	unlink_queues(s);
+	end_close(e, &s->source, clean);
+	if (s->app_end >= 0)
+		close(s->app_end);
+	if (s->stream) {
+		conn_stream_release(c->conn, s->stream);
+		sconn_touch(c);
+	}
+	if (!s->gone)
+		sock_bury(e, s->obj.cookie, &s->obj.error);
+	obj_remove(c->side, &s->obj);
+	mem_free(s);
+	sconn_defer(c);
+}
+
+/* Both halves are over? Then so is the stream; its end is clean unless the reader lacks something. true: s is freed. */
+static bool settle(struct sstream *s)
+{
+	if (s->tx == HALF_OPEN || s->rx == HALF_OPEN)
+		return false;
+	sstream_free(s, s->rx != HALF_LOST);
+	return true;
+}
+
+/* Later writes fail with EPIPE while data still flows the other way. What is queued is dropped, or a writer
+ * that polls would wait for room for ever. */
+static void cut_tx(struct sstream *s)
+{
+	if (s->tx == HALF_OPEN) {
+		shutdown(s->source.fd, SHUT_RD);
+		sstream_discard(s);
+	}
+	s->tx = HALF_CUT;
+}
+
+void sstream_cut_rx(struct sstream *s, uint64_t code)
+{
+	if (s->rx != HALF_OPEN)
+		return;
+	s->rx = HALF_CUT;
+	conn_stream_stop_sending(s->conn->conn, s->stream, code);
+	sconn_touch(s->conn);
+}
+
+static void queue_work(struct sstream *s)
+{
+	struct sconn *c = s->conn;
+	sconn_defer(c);
+	if (s->in_work)
+		return;
+	s->in_work = true;
+	TAILQ_INSERT_TAIL(&c->work, s, work_link);
+}
+
+/* ---- opened by the application ------------------------------------------------------ */
+
+static void refuse(struct sconn *c, int end, int app_end, uint64_t cookie)
+{
+	struct qsock_error err = { .kind = QSOCK_ERR_LOCAL, .os_errno = ENOMEM };
+	sock_bury(c->side->engine, cookie, &err);
+	close(end);		/* the byte in it makes that ECONNRESET */
+	if (app_end >= 0)
+		close(app_end);
+}
+
+static void wait_for_credit(struct sstream *s)
+{
+	s->waits = true;
+	TAILQ_INSERT_TAIL(&s->conn->waiting[s->uni], s, queue_link);
+}
+
+void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler)
+{
+	struct sstream *s = sstream_new(c);
+	bool slow = app_end >= 0;
+	if (!s || obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
+	    source_add(c->side->engine, &s->source, end, WATCH_ENGINE_END, ready)) {
+		if (s) {
+			s->gone = true;	/* buried by refuse */
+			s->source.fd = -1;
+			sstream_free(s, false);
+		}
+		refuse(c, end, app_end, cookie);
+		return;
+	}
+	s->app_end = app_end;
+	s->filler = filler;
+	s->uni = uni;
+	s->rx = uni ? HALF_DONE : HALF_OPEN;
+	if (uni)
+		shutdown(end, SHUT_WR);
+	if (slow && !credit_take(c->obj.cookie, uni)) {
+		wait_for_credit(s);
+		/* so that the peer hears STREAMS_BLOCKED */
+		if (!conn_stream_credit(c->conn, uni ? DIR_UNI : DIR_BIDI))
+			sstream_start(s);
+		return;
+	}
+	if (slow)
+		c->promised[uni]--;
+	if (!sstream_start(s))
+		wait_for_credit(s);
+}
+
+bool sstream_start(struct sstream *s)
+{
+	struct sconn *c = s->conn;
+	int e = conn_stream_open(c->conn, s->uni ? DIR_UNI : DIR_BIDI, &s->stream);
+	sconn_touch(c);
+	if (e) {
+		s->stream = NULL;
+		return false;
+	}
+	s->stream->app = s;
+	if (s->waits)
+		TAILQ_REMOVE(&c->waiting[s->uni], s, queue_link);
+	s->waits = false;
+	if (s->app_end >= 0) {
+		pair_open(s->app_end, s->source.fd, s->filler);
+		close(s->app_end);
+		s->app_end = -1;
+	}
+	sstream_drain(s);
+	if (s->tx == HALF_OPEN && !s->stream->sb.end)
+		conn_stream_announce(c->conn, s->stream);
+	if (s->gone)
+		sstream_cut_rx(s, 0);
+	queue_work(s);		/* to be settled, if the application has gone already */
+	return true;
+}
+
+/* ---- opened by the peer ------------------------------------------------------------- */
+
+/* Nobody will take it: an end without a reset would look like an answer. */
+void sstream_refuse(struct sstream *s)
+{
+	conn_stream_reset(s->conn->conn, s->stream, 0);
+	sstream_free(s, false);
+}
+
+void sstream_arrived(struct sconn *c, struct stream *st)
+{
+	struct sstream *s = c->gone ? NULL : sstream_new(c);
+	if (!s) {
+		conn_stream_reset(c->conn, st, 0);
+		conn_stream_release(c->conn, st);
+		sconn_touch(c);
+		return;
+	}
+	s->stream = st;
+	st->app = s;
+	s->uni = stream_is_uni(st->id);
+	if (s->uni)
+		s->tx = HALF_DONE;
+	s->has_arrived = true;
+	TAILQ_INSERT_TAIL(&c->arrived, s, queue_link);
+}
+
+static void on_stopped(struct sstream *s)
+{
+	if (s->tx != HALF_OPEN)
+		return;
+	s->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_STOP_SENDING, .by_peer = 1, .os_errno = EPIPE,
+					     .code = s->stream->peer_stop_code };
+	cut_tx(s);
+}
+
+static int make_end(struct sstream *s)
+{
+	uint64_t cookie;
+	int fd[2];
+	if (pair_make(fd, SOCK_CLOEXEC, &cookie))
+		return -1;
+	if (obj_add(s->conn->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
+	    source_add(s->obj.engine, &s->source, fd[1], WATCH_ENGINE_END, ready)) {
+		obj_remove(s->conn->side, &s->obj);
+		s->source.fd = -1;
+		close(fd[0]);
+		close(fd[1]);
+		return -1;
+	}
+	s->app_end = fd[0];
+	if (s->uni)
+		shutdown(fd[1], SHUT_RD);
+	return 0;
+}
+
+/* Its bytes first, so that whoever accepts it finds them there. */
+int sstream_deliver(struct sstream *s)
+{
+	struct record r = { .type = RECORD_STREAM };
+	if (s->source.fd < 0 && make_end(s))
+		return -1;
+	r.cookie = s->obj.cookie;
+	r.stream_id = (int64_t)s->stream->id;
+	sstream_fill(s);
+	if (s->stream->peer_stopped)
+		on_stopped(s);
+	if (mailbox_send(s->conn->source.fd, &r, (int[2]){ s->app_end, -1 }, MSG_DONTWAIT)) {
+		if (errno != EPIPE)
+			return -1;
+		sstream_refuse(s);	/* the application shut its end: it wants no streams */
+		return 0;
+	}
+	close(s->app_end);
+	s->app_end = -1;
+	TAILQ_REMOVE(&s->conn->arrived, s, queue_link);
+	s->has_arrived = false;
+	if (s->conn->over)
+		sstream_lost(s);
+	else
+		settle(s);
+	return 0;
+}
+
+/* ---- events ------------------------------------------------------------------------------ */
+
+void sstream_event(struct sstream *s, uint8_t events)
+{
+	if (!s->stream || s->source.fd < 0)
+		return;		/* deliver looks for itself */
+	s->todo_fill |= (events & (STREAM_EV_READABLE | STREAM_EV_RESET)) != 0;
+	s->todo_drain |= (events & STREAM_EV_WRITABLE) != 0;
+	s->stopped |= (events & STREAM_EV_STOPPED) != 0;
+	queue_work(s);
+}
+
+void sstream_work(struct sstream *s)
+{
+	if (s->todo_fill)
+		sstream_fill(s);
+	if (s->stopped)
+		on_stopped(s);
+	if (s->todo_drain)
+		sstream_drain(s);
+	s->todo_fill = s->todo_drain = s->stopped = false;
+	if (!s->has_arrived)
+		settle(s);
+}
+
+/* The application closed its last copy. What it wrote is still delivered; unless it never could write. */
+static void on_gone(struct sstream *s)
+{
+	s->gone = s->shut = true;
+	if (!s->stream) {
+		if (s->app_end >= 0)
+			sstream_free(s, true);
+		return;
+	}
+	sstream_cut_rx(s, 0);
+	sstream_drain(s);
+	settle(s);
+}
+
+static void ready(struct source *src, uint32_t events)
+{
+	struct sstream *s = owner_of(src, struct sstream, source);
+	struct side *side = s->conn->side;
+	/* With our own half shut, the other one's end looks like a close as well: it makes no difference. */
+	if (events & EPOLLRDHUP)
+		s->shut = true;
+	if (events & EPOLLHUP) {
+		on_gone(s);
+	} else if (s->stream && !s->has_arrived) {
+		if (events & EPOLLOUT) {
+			s->want_out = false;
+			sstream_fill(s);
+		}
+		if (events & (EPOLLIN | EPOLLRDHUP))
+			sstream_drain(s);
+		settle(s);
+	}
+	side_work(side);
+}
+
+/* ---- ends that come from elsewhere ----------------------------------------------------------- */
+
+void sstream_lost(struct sstream *s)
+{
+	if (s->waits) {
+		s->obj.error = s->conn->cause;
+		sstream_free(s, false);
+		return;
+	}
+	if (s->source.fd < 0 || s->has_arrived)
+		return;		/* after it was delivered */
+	if (s->tx == HALF_OPEN) {
+		s->obj.error = s->conn->cause;
+		cut_tx(s);
+	}
+	sstream_fill(s);
+	settle(s);
+}
+
+void sstream_stop(struct sstream *s)
+{
+	s->shut = true;
+	if (s->waits && s->app_end >= 0) {
+		sstream_free(s, false);
+	} else if (s->stream && s->source.fd >= 0 && !s->has_arrived) {
+		sstream_drain(s);
+		settle(s);
+	}
+}
+
+int sstream_reset(struct sstream *s, uint64_t code)
+{
+	if (!s->stream || conn_stream_reset(s->conn->conn, s->stream, code)) {
+		errno = EPIPE;
+		return -1;
+	}
+	s->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_STREAM_RESET, .os_errno = EPIPE, .code = code };
+	cut_tx(s);
+	sconn_touch(s->conn);
+	settle(s);
+	return 0;
+}
+
+/* What was read from QUIC already can still be read; then the application waits for an end that is ECONNRESET. */
+int sstream_stop_sending(struct sstream *s, uint64_t code)
+{
+	if (!s->stream || s->rx != HALF_OPEN) {
+		errno = EPIPE;
+		return -1;
+	}
+	s->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_STOP_SENDING, .os_errno = ECONNRESET, .code = code };
+	sstream_cut_rx(s, code);
+	s->rx = HALF_LOST;
+	settle(s);
+	return 0;
+}
