@@ -4,7 +4,7 @@
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
 #   make install [PREFIX=/usr/local] [DESTDIR=]
-# Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
+# V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
 VARIANT ?= release
 CC ?= cc
 VERSION := 0.1.0
@@ -25,6 +25,8 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Ws
 	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
+Q := $(if $(V),,@)
+say := @$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo)
 LINK = $(CC) $(CFLAGS_$(VARIANT)) $(CFLAGS) -pthread $(LDFLAGS)
 
 # ---- what there is ------------------------------------------------------------
@@ -56,30 +58,35 @@ all: $(LIB) $(BIN) $(if $(filter release,$(VARIANT)),$(SHARED) $(PRELOAD))
 # ---- how it is made -----------------------------------------------------------
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(if $(filter tests/%,$<),-Itests) -c $< -o $@
+	$(say) "CC $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(if $(filter tests/%,$<),-Itests) -c $< -o $@
 
 $(LIB): $(call objects,$(SRC))
 $(SUPPORT): $(call objects,$(wildcard tests/support/*.c))
 %.a:
 	@mkdir -p $(@D)
 	@rm -f $@
-	ar rcs $@ $^
+	$(say) "AR $@"
+	$(Q)ar rcs $@ $^
 
 $(SHARED): $(call objects,$(SRC)) libqsock/libqsock.map
 	@mkdir -p $(@D)
-	$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libqsock/libqsock.map -Wl,-z,defs \
+	$(say) "LD $@"
+	$(Q)$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libqsock/libqsock.map -Wl,-z,defs \
 		$(filter %.o,$^) $(LIBS) -o $@
-	ln -sf $(@F) $(@D)/$(SONAME)
-	ln -sf $(SONAME) $(@D)/libqsock.so
+	@ln -sf $(@F) $(@D)/$(SONAME)
+	@ln -sf $(SONAME) $(@D)/libqsock.so
 
 # The shim carries its own copy of the library and shows none of it: only what preload/ marks as visible.
 $(O)/lib/libqsock_preload.so: $(call objects,$(PRELOAD_SRC)) $(LIB)
 	@mkdir -p $(@D)
-	$(LINK) -shared -Wl,--exclude-libs,ALL -Wl,-z,defs $^ $(LIBS) -ldl -o $@
+	$(say) "LD $@"
+	$(Q)$(LINK) -shared -Wl,--exclude-libs,ALL -Wl,-z,defs $^ $(LIBS) -ldl -o $@
 
 define link_program
 @mkdir -p $(@D)
-$(LINK) $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(1) -o $@
+$(say) "LD $@"
+$(Q)$(LINK) $(filter %.o,$^) $(filter %.a,$^) $(LIBS) $(1) -o $@
 endef
 
 $(O)/bin/%: $(B)/examples/%.o $(LIB)

@@ -31,6 +31,7 @@ static void in_child(void) { pthread_rwlock_init(&fork_lock, NULL); }
 __attribute__((constructor)) static void at_load(void)
 {
 	pthread_atfork(before_fork, in_parent, in_child);
+	sock_register();
 }
 
 void api_fork_hold(void) { pthread_rwlock_rdlock(&fork_lock); }

@@ -50,6 +50,9 @@ const uint8_t *sessions_take_token(struct sock_config *c, const char *name, cons
 void sessions_flush(void);			/* forget what is in memory; for tests */
 #define SESSIONS_MAX 64
 
+/* Tell the engine what to do at its start and stop; before the first engine_call. (lifecycle.c) */
+void sock_register(void);
+
 /* ---- objects (engine thread) --------------------------------------------- */
 
 enum sock_kind { SOCK_FRESH, SOCK_LISTENER, SOCK_CONNECTION, SOCK_STREAMOBJ };

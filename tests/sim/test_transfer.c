@@ -186,6 +186,53 @@ static void transfer__many_readers_stop__connection_window_holds(void **state)
 	simworld_end(&w);
 }
 
+/* For protocols in which the server speaks first: the stream is there before it has data. */
+static void transfer__announced_stream__seen_without_data(void **state)
+{
+	struct simworld w;
+
+	simworld_init(&w, 33);
+	simworld_start(&w);
+	struct simconn *c = simworld_handshake(&w), *s = simworld_peer(&w);
+	struct simstream *silent = simconn_open(c, DIR_BIDI);
+	simworld_pass(&w, SIM_S);
+	assert_int_equal(s->peer_opened, 0);
+	w.client.announce = true;
+	struct simstream *ss = simconn_open(c, DIR_BIDI);
+	simworld_pass(&w, SIM_S);
+	/* RFC9000 3.2: streams of the type with lower numbers exist then, too */
+	assert_int_equal(s->peer_opened, 2);
+	struct simstream *peer = simconn_stream(s, ss->id);
+	assert_non_null(peer);
+	assert_int_equal(peer->got, 0);
+	assert_int_equal(peer->end, 0);
+	ss->want_fin = silent->want_fin = true;
+	simstream_pump(ss);
+	simstream_pump(silent);
+	simworld_until(&w, sim_streams_done, 5 * SIM_S);
+	simworld_end(&w);
+}
+
+/* What a linger waits for. */
+static void transfer__all_acked__only_when_the_peer_has_it(void **state)
+{
+	struct simworld w;
+
+	simworld_init(&w, 34);
+	simworld_start(&w);
+	struct simconn *c = simworld_handshake(&w);
+	simworld_pass(&w, SIM_S);
+	assert_true(conn_all_acked(c->c));
+	simconn_send(c, DIR_UNI, 1, 5000);
+	assert_false(conn_all_acked(c->c));
+	simworld_pass(&w, 15 * SIM_MS);		/* it has arrived, the acknowledgement has not */
+	assert_int_equal(simworld_peer(&w)->got, 5000);
+	assert_false(conn_all_acked(c->c));
+	simworld_pass(&w, 100 * SIM_MS);
+	assert_true(conn_all_acked(c->c));
+	simworld_end(&w);
+}
+
 static void transfer__reset__code_arrives(void **state)
 {
 	struct simworld w;
@@ -344,6 +391,8 @@ int main(void)
 		cmocka_unit_test(transfer__two_thousand_streams__limit_respected),
 		cmocka_unit_test(transfer__reader_stops__writer_is_held),
 		cmocka_unit_test(transfer__many_readers_stop__connection_window_holds),
+		cmocka_unit_test(transfer__announced_stream__seen_without_data),
+		cmocka_unit_test(transfer__all_acked__only_when_the_peer_has_it),
 		cmocka_unit_test(transfer__reset__code_arrives),
 		cmocka_unit_test(transfer__stop_sending__answered_by_reset),
 		cmocka_unit_test(transfer__many_resets__credit_comes_back),
