@@ -50,7 +50,7 @@ ssize_t pair_block(int app_fd)
 /* Raising SO_SNDBUF wakes those who wait for POLLOUT; the filler goes after, but for the retained byte. */
 int pair_open(int app_dup, int engine_fd, size_t filler)
 {
-	int size = PAIR_BUFFER;
+	int size = PAIR_BUFFER / 2;	/* the kernel doubles it */
 	char sink[8192];
 	if (setsockopt(app_dup, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)))
 		return -1;

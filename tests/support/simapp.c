@@ -350,6 +350,8 @@ static void conn_event(struct simconn *sc, const struct conn_event *ev)
 		keep(&sc->token, &sc->token_len, ev->data, ev->len);
 		sc->tokens++;
 		break;
+	case CONN_EV_ALL_ACKED:
+		break;
 	case CONN_EV_CLOSED:
 		assert_false(sc->closed);
 		sc->closed = true;

@@ -1,0 +1,214 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "sock/sock.h"
+
+static int pair[2];	/* [0] application's, [1] engine's */
+
+static int setup(void **state)
+{
+	uint64_t cookie;
+	return pair_make(pair, SOCK_CLOEXEC, &cookie);
+}
+
+static int teardown(void **state)
+{
+	close(pair[0]);
+	close(pair[1]);
+	return 0;
+}
+
+static int fd_count(void)
+{
+	int n = 0;
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static struct record record_of(uint64_t cookie)
+{
+	struct record r = { .type = RECORD_STREAM, .cookie = cookie };
+	return r;
+}
+
+static const int none[2] = { -1, -1 };
+
+static void mailbox__with_descriptors__arrive_with_their_record(void **state)
+{
+	int before = fd_count();
+	for (int n = 0; n <= 2; n++) {
+		int p[2], got[2];
+		struct record r = record_of(7 + (uint64_t)n), in;
+		assert_int_equal(pipe(p), 0);
+		int sent[2] = { n > 0 ? p[0] : -1, n > 1 ? p[1] : -1 };
+		assert_int_equal(mailbox_send(pair[1], &r, sent, MSG_DONTWAIT), 0);
+		assert_int_equal(mailbox_recv(pair[0], &in, got, MSG_DONTWAIT | MSG_CMSG_CLOEXEC), 1);
+		assert_memory_equal(&in, &r, sizeof(r));
+		assert_int_equal(got[0] >= 0, n > 0);
+		assert_int_equal(got[1] >= 0, n > 1);
+		if (n)
+			assert_int_equal(fcntl(got[0], F_GETFD), FD_CLOEXEC);
+		for (int i = 0; i < 2; i++) {
+			close(p[i]);
+			if (got[i] >= 0)
+				close(got[i]);
+		}
+	}
+	assert_int_equal(fd_count(), before);
+}
+
+static void mailbox_recv__order_is_kept_one_at_a_time(void **state)
+{
+	struct record in;
+	int got[2];
+	for (uint64_t i = 1; i <= 100; i++) {
+		struct record r = record_of(i);
+		assert_int_equal(mailbox_send(pair[1], &r, i % 3 ? none : (int[2]){ pair[1], -1 }, MSG_DONTWAIT), 0);
+	}
+	for (uint64_t i = 1; i <= 100; i++) {
+		assert_int_equal(mailbox_recv(pair[0], &in, got, MSG_DONTWAIT), 1);
+		assert_true(in.cookie == i);
+		assert_int_equal(got[0] >= 0, i % 3 == 0);
+		if (got[0] >= 0)
+			close(got[0]);
+	}
+	assert_int_equal(mailbox_recv(pair[0], &in, got, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+static void mailbox_send__full__eagain_and_nothing_is_torn(void **state)
+{
+	struct record r = record_of(1), in;
+	int got[2], n = 0, m = 0;
+	while (!mailbox_send(pair[1], &r, none, MSG_DONTWAIT))
+		n++;
+	assert_int_equal(errno, EAGAIN);
+	while (mailbox_recv(pair[0], &in, got, MSG_DONTWAIT) == 1)
+		m++;
+	assert_int_equal(errno, EAGAIN);
+	assert_true(n > 100);
+	assert_int_equal(n, m);
+}
+
+static void mailbox_send__other_end_closed__epipe_without_signal(void **state)
+{
+	struct record r = record_of(1);
+	close(pair[0]);
+	pair[0] = -1;
+	assert_int_equal(mailbox_send(pair[1], &r, none, MSG_DONTWAIT), -1);
+	assert_true(errno == EPIPE || errno == ECONNRESET);
+}
+
+static void mailbox_recv__clean_end_and_abnormal_end(void **state)
+{
+	struct record in;
+	int got[2];
+	char byte;
+	assert_int_equal(read(pair[1], &byte, 1), 1);
+	close(pair[1]);
+	assert_int_equal(mailbox_recv(pair[0], &in, got, 0), 0);
+	close(pair[0]);
+	assert_int_equal(setup(state), 0);
+	close(pair[1]);
+	pair[1] = -1;
+	assert_int_equal(mailbox_recv(pair[0], &in, got, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+}
+
+/* At the limit recvmsg would take the record and destroy the descriptor. */
+static void mailbox_recv__no_descriptor_free__emfile_and_nothing_lost(void **state)
+{
+	struct rlimit old, low;
+	struct record r = record_of(42), in;
+	int got[2];
+	assert_int_equal(mailbox_send(pair[1], &r, (int[2]){ pair[0], pair[1] }, 0), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low = old;
+	low.rlim_cur = (rlim_t)pair[1] + 2;	/* one slot is free, two are wanted */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	int ret = mailbox_recv(pair[0], &in, got, MSG_DONTWAIT), err = errno;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(ret, -1);
+	assert_int_equal(err, EMFILE);
+	assert_int_equal(mailbox_recv(pair[0], &in, got, MSG_DONTWAIT), 1);
+	assert_true(in.cookie == 42 && got[0] >= 0 && got[1] >= 0);
+	close(got[0]);
+	close(got[1]);
+}
+
+static int queued(int fd)
+{
+	int n = -1;
+	assert_int_equal(ioctl(fd, FIONREAD, &n), 0);
+	return n;
+}
+
+static void mailbox_recv_retaining__leaves_one_byte(void **state)
+{
+	struct record in;
+	int got[2];
+	assert_int_equal(mailbox_recv_retaining(pair[1], &in, got), -1);
+	assert_int_equal(errno, EAGAIN);
+	for (int round = 0; round < 3; round++) {
+		for (uint64_t i = 1; i <= 3; i++) {
+			struct record r = record_of(i);
+			assert_int_equal(mailbox_send(pair[0], &r, i == 2 ? none : (int[2]){ pair[0], -1 }, 0), 0);
+		}
+		for (uint64_t i = 1; i <= 3; i++) {
+			assert_int_equal(mailbox_recv_retaining(pair[1], &in, got), 1);
+			struct record want = record_of(i);
+			assert_memory_equal(&in, &want, sizeof(want));
+			assert_int_equal(got[0] >= 0, i != 2);
+			if (got[0] >= 0)
+				close(got[0]);
+			assert_int_equal(queued(pair[1]), 1 + (3 - (int)i) * RECORD_SIZE);
+		}
+		assert_int_equal(mailbox_recv_retaining(pair[1], &in, got), -1);
+		assert_int_equal(errno, EAGAIN);
+	}
+}
+
+/* Whatever a program writes there, the retained byte stays. */
+static void mailbox_recv_retaining__garbage__eproto_and_one_byte_left_at_least(void **state)
+{
+	static const char junk[RECORD_SIZE];
+	for (size_t n = 1; n < RECORD_SIZE; n++) {
+		struct record in;
+		int got[2];
+		char sink[256];
+		assert_int_equal(write(pair[0], junk, n), n);
+		assert_int_equal(mailbox_recv_retaining(pair[1], &in, got), -1);
+		assert_int_equal(errno, EPROTO);
+		assert_true(queued(pair[1]) >= 1);
+		assert_int_equal(read(pair[1], sink, n), n);
+	}
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(mailbox__with_descriptors__arrive_with_their_record),
+		T(mailbox_recv__order_is_kept_one_at_a_time),
+		T(mailbox_send__full__eagain_and_nothing_is_torn),
+		T(mailbox_send__other_end_closed__epipe_without_signal),
+		T(mailbox_recv__clean_end_and_abnormal_end),
+		T(mailbox_recv__no_descriptor_free__emfile_and_nothing_lost),
+		T(mailbox_recv_retaining__leaves_one_byte),
+		T(mailbox_recv_retaining__garbage__eproto_and_one_byte_left_at_least),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
