@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <bsd/stdlib.h>
 #include <errno.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,12 +33,29 @@ struct port {
 	struct train train;		/* being sent */
 	size_t train_off;		/* of it; == train.len: nothing under way */
 	struct port_stats stats;
+	size_t random_left;		/* bytes of random not yet given out: the first ones */
+	uint8_t random[512];
 	uint8_t rx[RX_BUFFER], tx[UDP_TRAIN_MAX];
 };
 
 static uint64_t now(const struct port *p) { return engine_now_us(p->engine); }
 
-static void random_fill(void *arg, void *buf, size_t len) { arc4random_buf(buf, len); }
+/* arc4random asks for the process's id each time, a system call, and every packet wants a number: hence in portions. */
+static void random_fill(void *arg, void *buf, size_t len)
+{
+	struct port *p = arg;
+	if (len > sizeof(p->random)) {
+		arc4random_buf(buf, len);
+		return;
+	}
+	if (len > p->random_left) {
+		arc4random_buf(p->random, sizeof(p->random));
+		p->random_left = sizeof(p->random);
+	}
+	p->random_left -= len;
+	memcpy(buf, p->random + p->random_left, len);
+	explicit_bzero(p->random + p->random_left, len);
+}
 
 /* ---- in ------------------------------------------------------------------ */
 
@@ -195,7 +213,7 @@ struct port *port_new(struct engine *e, const struct addr *bind, bool reuse_port
 	p->arg = arg;
 	p->turn.run = turn_end;
 	p->timer.fired = port_timer;
-	own.rng = (struct rng){ random_fill, NULL };
+	own.rng = (struct rng){ random_fill, p };
 	p->endpoint = endpoint_new(&own, now(p));
 	if (!p->endpoint) {
 		errno = ENOMEM;
