@@ -47,16 +47,19 @@ static void packet_abandon(struct conn *c, struct build *b)
 	sent_free(&c->rec.pool, b->sp);
 }
 
+/* Up to the size a packet must have. Once it is known where the next one begins it is too late. */
+static void packet_pad(struct build *b)
+{
+	size_t have = b->pn_len + wr_len(&b->w) - b->hdr_len, least = 4;	/* the sample must exist: RFC 9001 5.4.2 */
+	if (have < least)
+		frame_write_padding(&b->w, least - have);
+}
+
 /* Seal, and hand the record to recovery. Header protection is still to come. */
 static int packet_finish(struct conn *c, struct build *b, bool in_flight, bool ect, const struct recovery_env *env)
 {
 	enum pn_space space = level_space(b->level);
 	size_t payload = wr_len(&b->w) - b->hdr_len;
-	if (payload + b->pn_len < 4) {	/* the sample must exist: RFC 9001 5.4.2 */
-		frame_write_padding(&b->w, 4 - b->pn_len - payload);
-		payload = 4 - b->pn_len;
-		in_flight = true;
-	}
 	if (b->level != LEVEL_APP)
 		packet_patch_length(b->start, b->length_off, b->pn_len + payload + AEAD_TAG_LEN);
 	int e = keyring_seal(&c->keys, b->level, b->pn, b->start, b->hdr_len, b->start + b->hdr_len, payload);
@@ -129,6 +132,7 @@ static int coalesce_level(struct conn *c, struct coalesced *d, enum level level,
 	}
 	if (level == LEVEL_INITIAL && (!c->is_server || b->sp->eliciting))
 		d->pad = true;
+	packet_pad(b);
 	d->p = b->w.p + AEAD_TAG_LEN;
 	d->n++;
 	return 0;
@@ -233,6 +237,7 @@ static int tx_train(struct conn *c, struct train *t, uint64_t now_us)
 				packet_abandon(c, &b);
 			break;
 		}
+		packet_pad(&b);
 		e = packet_finish(c, &b, false, ect, &env);
 		if (e)
 			break;

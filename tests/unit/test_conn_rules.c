@@ -1,0 +1,86 @@
+/* Single rules of RFC 9000, 9001 and 9002 that a connection keeps, each looked at where it shows:
+ * in a datagram's bytes, in a deadline, in what is dropped. Reaches into the connection to get there. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "conn/conn_int.h"
+#include "support/connpair.h"
+
+/* ---- help ---------------------------------------------------------------- */
+
+
+static bool drop_to_client(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	return !to_server;
+}
+
+
+/* One poll of one connection, outside the pair's network. Returns the bytes of what it sent. */
+static size_t poll_once(struct connpair *p, struct conn *c, uint8_t buf[65536])
+{
+	struct train t = { .buf = buf, .cap = 65536, .max_segs = 1 };
+	return conn_poll_transmit(c, &t, p->now_us) ? t.len : 0;
+}
+
+/* The client has sent its first flight, the server's was made and is lost. */
+static void half_way(struct connpair *p, uint64_t seed)
+{
+	connpair_init(p, seed);
+	p->filter = drop_to_client;
+	connpair_start(p);
+	connpair_run(p, p->now_us + 20000);
+	assert_non_null(p->server);
+}
+
+/* ---- packets ------------------------------------------------------------- */
+
+static void conn_coalesced__smallest_packet_first__next_one_is_whole(void **state)
+{
+	struct connpair p;
+	static uint8_t buf[65536];
+	struct packet pkt;
+	half_way(&p, 1);
+	p.server->amplify.validated = true;
+	p.server->probes[SPACE_INITIAL] = p.server->probes[SPACE_HANDSHAKE] = 1;
+	size_t len = poll_once(&p, p.server, buf);
+	assert_true(len >= MIN_INITIAL_DATAGRAM);
+	struct rd r = rd_of(buf, len);
+	/* RFC9001 5.4.2-6 */
+	assert_int_equal(packet_parse(&r, 8, &pkt), 0);
+	assert_int_equal(pkt.type, PACKET_INITIAL);
+	assert_int_equal(packet_parse(&r, 8, &pkt), 0);
+	assert_int_equal(pkt.type, PACKET_HANDSHAKE);
+	assert_true(cid_equal(&pkt.scid, &p.server->lcids.v[0].cid));
+	assert_int_equal(rd_left(&r), 0);
+	connpair_fini(&p);
+}
+
+/* ---- registration -------------------------------------------------------- */
+
+static int no_leak(void **state)
+{
+	assert_int_equal(mem_test_live(), *(int64_t *)*state);
+	return 0;
+}
+
+static int remember(void **state)
+{
+	static int64_t live;
+	live = mem_test_live();
+	*state = &live;
+	return 0;
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, remember, no_leak)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(conn_coalesced__smallest_packet_first__next_one_is_whole),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
