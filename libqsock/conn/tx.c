@@ -6,6 +6,7 @@
 #include "conn/conn_int.h"
 
 #define PACKET_ROOM_MIN 128	/* no packet is begun in less room */
+#define RESET_ROOM 22u		/* bytes of a packet beyond the length of our CIDs. RFC 9000 10.3 */
 
 /* ---- one packet ---------------------------------------------------------- */
 
@@ -47,12 +48,16 @@ static void packet_abandon(struct conn *c, struct build *b)
 	sent_free(&c->rec.pool, b->sp);
 }
 
-/* Up to the size a packet must have. Once it is known where the next one begins it is too late. */
-static void packet_pad(struct build *b)
+/* Up to the size a packet must have: header protection needs its sample (RFC 9001 5.4.2), and a packet should be
+ * no smaller than the stateless reset that may answer it (RFC 9000 10.3). Once it is known where the next one begins it
+ * is too late. An ACK does not become a packet in flight by these few bytes: nobody would acknowledge it. */
+static void packet_pad(const struct conn *c, struct build *b)
 {
-	size_t have = b->pn_len + wr_len(&b->w) - b->hdr_len, least = 4;	/* the sample must exist: RFC 9001 5.4.2 */
-	if (have < least)
-		frame_write_padding(&b->w, least - have);
+	size_t least = b->pn_off + 4 + AEAD_TAG_LEN, len = wr_len(&b->w) + AEAD_TAG_LEN;
+	if (least < c->cfg->cid_len + RESET_ROOM)
+		least = c->cfg->cid_len + RESET_ROOM;
+	if (len < least)
+		frame_write_padding(&b->w, least - len);
 }
 
 /* Seal, and hand the record to recovery. Header protection is still to come. */
@@ -132,7 +137,7 @@ static int coalesce_level(struct conn *c, struct coalesced *d, enum level level,
 	}
 	if (level == LEVEL_INITIAL && (!c->is_server || b->sp->eliciting))
 		d->pad = true;
-	packet_pad(b);
+	packet_pad(c, b);
 	d->p = b->w.p + AEAD_TAG_LEN;
 	d->n++;
 	return 0;
@@ -237,7 +242,7 @@ static int tx_train(struct conn *c, struct train *t, uint64_t now_us)
 				packet_abandon(c, &b);
 			break;
 		}
-		packet_pad(&b);
+		packet_pad(c, &b);
 		e = packet_finish(c, &b, false, ect, &env);
 		if (e)
 			break;

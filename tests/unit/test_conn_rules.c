@@ -59,6 +59,38 @@ static void conn_coalesced__smallest_packet_first__next_one_is_whole(void **stat
 	connpair_fini(&p);
 }
 
+static bool short_ones_too_small(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *count = p->filter_arg;
+	/* RFC9000 10.3-12: 22 bytes more than the sender's own connection IDs */
+	size_t own = to_server ? p->ccfg.cid_len : p->scfg.cid_len;
+	*count += !packet_is_long(data[0]) && len < own + 22;
+	return false;
+}
+
+static void conn_short_packets__any_cid_lengths__never_smaller_than_a_reset(void **state)
+{
+	static const uint8_t lens[][2] = { { 8, 8 }, { 4, 8 }, { 8, 20 } };
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		struct connpair p;
+		unsigned small = 0;
+		connpair_init(&p, 2);
+		p.ccfg.cid_len = lens[i][0];
+		p.scfg.cid_len = lens[i][1];
+		p.filter = short_ones_too_small;
+		p.filter_arg = &small;
+		connpair_handshake(&p);
+		for (int n = 0; n < 10; n++) {
+			conn_ping(p.client);
+			connpair_run(&p, p.now_us + 100000);
+		}
+		assert_int_equal(small, 0);
+		/* padding of ACKs is nothing that anybody would acknowledge */
+		assert_int_equal(p.server->rec.in_flight, 0);
+		connpair_fini(&p);
+	}
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -81,6 +113,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(conn_coalesced__smallest_packet_first__next_one_is_whole),
+		T(conn_short_packets__any_cid_lengths__never_smaller_than_a_reset),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
