@@ -145,6 +145,9 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 			continue;
 		first = p.dcid;
 		have_first = true;
+		/* RFC 9000 14.1 */
+		if (c->is_server && p.type == PACKET_INITIAL && d->len < MIN_INITIAL_DATAGRAM)
+			continue;
 		rx_packet(c, &p, d->ecn, now_us);
 	}
 	/* A client that fails to open any packet may be looking at a reset; checked per packet above,

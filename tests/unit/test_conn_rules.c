@@ -91,6 +91,53 @@ static void conn_short_packets__any_cid_lengths__never_smaller_than_a_reset(void
 	}
 }
 
+/* ---- datagrams that are to be ignored ------------------------------------ */
+
+/* A packet of one PING as from would send it. */
+static size_t craft_ping(struct conn *from, enum level level, const uint8_t *token, size_t token_len, uint8_t *out)
+{
+	struct wr w = wr_of(out, 256);
+	size_t length_off, pn_len = 4;
+	uint64_t pn = from->rec.space[level_space(level)].next_pn++;
+	assert_true(packet_write_long(&w, level == LEVEL_INITIAL ? PACKET_INITIAL : PACKET_HANDSHAKE, from->version,
+				      remote_cids_current(&from->rcids), &from->lcids.v[0].cid, token, token_len, pn,
+				      pn_len, &length_off));
+	size_t hdr_len = wr_len(&w);
+	frame_write_ping(&w);
+	packet_patch_length(out, length_off, pn_len + 1 + AEAD_TAG_LEN);
+	assert_int_equal(keyring_seal(&from->keys, level, pn, out, hdr_len, out + hdr_len, 1), 0);
+	const uint8_t *sample = out + hdr_len - pn_len + 4;
+	uint8_t mask[1][HP_MASK_LEN];
+	assert_int_equal(pktkey_masks(&from->keys.tx[level], &sample, 1, mask), 0);
+	hp_protect(out, hdr_len - pn_len, mask[0]);
+	return hdr_len + 1 + AEAD_TAG_LEN;
+}
+
+static void feed(struct connpair *p, struct conn *to, uint8_t *data, size_t len)
+{
+	struct datagram d = { .data = data, .len = len };
+	d.local = to == p->server ? p->saddr : p->caddr;
+	d.remote = to == p->server ? p->caddr : p->saddr;
+	conn_recv(to, &d, 1, p->now_us);
+}
+
+static void conn_initial__small_datagram_to_server__ignored(void **state)
+{
+	struct connpair p;
+	uint8_t buf[1200] = { 0 };
+	half_way(&p, 3);
+	uint64_t before = p.server->packets_rx;
+	/* RFC9000 14.1-5 */
+	size_t len = craft_ping(p.client, LEVEL_INITIAL, NULL, 0, buf);
+	feed(&p, p.server, buf, len);
+	assert_int_equal(p.server->packets_rx, before);
+	memset(buf, 0, sizeof(buf));
+	craft_ping(p.client, LEVEL_INITIAL, NULL, 0, buf);
+	feed(&p, p.server, buf, sizeof(buf));	/* zeros behind the packet are no PADDING, but the datagram is large enough */
+	assert_int_equal(p.server->packets_rx, before + 1);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -114,6 +161,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(conn_coalesced__smallest_packet_first__next_one_is_whole),
 		T(conn_short_packets__any_cid_lengths__never_smaller_than_a_reset),
+		T(conn_initial__small_datagram_to_server__ignored),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
