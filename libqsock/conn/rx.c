@@ -131,6 +131,12 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 		rx_unmask(c, p, mask[0], ecn, now_us);
 }
 
+/* A server takes them in large datagrams only (RFC 9000 14.1), a client only without a token (17.2.2). */
+static bool initial_acceptable(const struct conn *c, const struct packet *p, size_t datagram_len)
+{
+	return c->is_server ? datagram_len >= MIN_INITIAL_DATAGRAM : !p->token_len;
+}
+
 static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 {
 	struct rd r = rd_of(d->data, d->len);
@@ -145,8 +151,7 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 			continue;
 		first = p.dcid;
 		have_first = true;
-		/* RFC 9000 14.1 */
-		if (c->is_server && p.type == PACKET_INITIAL && d->len < MIN_INITIAL_DATAGRAM)
+		if (p.type == PACKET_INITIAL && !initial_acceptable(c, &p, d->len))
 			continue;
 		rx_packet(c, &p, d->ecn, now_us);
 	}

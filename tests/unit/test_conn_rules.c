@@ -138,6 +138,23 @@ static void conn_initial__small_datagram_to_server__ignored(void **state)
 	connpair_fini(&p);
 }
 
+static void conn_initial__token_from_server__ignored(void **state)
+{
+	struct connpair p;
+	uint8_t buf[256], token[] = { 1, 2, 3 };
+	half_way(&p, 4);
+	uint64_t before = p.client->packets_rx;
+	/* RFC9000 17.2.2-8 */
+	size_t len = craft_ping(p.server, LEVEL_INITIAL, token, sizeof(token), buf);
+	feed(&p, p.client, buf, len);
+	assert_int_equal(p.client->packets_rx, before);
+	assert_int_equal(p.client->state, CONN_ACTIVE);
+	len = craft_ping(p.server, LEVEL_INITIAL, NULL, 0, buf);
+	feed(&p, p.client, buf, len);
+	assert_int_equal(p.client->packets_rx, before + 1);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -162,6 +179,7 @@ int main(void)
 		T(conn_coalesced__smallest_packet_first__next_one_is_whole),
 		T(conn_short_packets__any_cid_lengths__never_smaller_than_a_reset),
 		T(conn_initial__small_datagram_to_server__ignored),
+		T(conn_initial__token_from_server__ignored),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
