@@ -161,6 +161,7 @@ struct build {
 	enum level level;
 	uint64_t pn;
 	size_t pn_off, pn_len, length_off, hdr_len;
+	bool expand;	/* the datagram must have MIN_INITIAL_DATAGRAM bytes */
 	struct sent_packet *sp;
 };
 bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us);

@@ -50,10 +50,12 @@ static void packet_abandon(struct conn *c, struct build *b)
 
 /* Up to the size a packet must have: header protection needs its sample (RFC 9001 5.4.2), and a packet should be
  * no smaller than the stateless reset that may answer it (RFC 9000 10.3). Once it is known where the next one begins it
- * is too late. An ACK does not become a packet in flight by these few bytes: nobody would acknowledge it. */
-static void packet_pad(const struct conn *c, struct build *b)
+ * is too late. least: bytes that are wanted in any case. An ACK does not become a packet in flight by these few bytes: nobody would acknowledge it. */
+static void packet_pad(const struct conn *c, struct build *b, size_t least)
 {
-	size_t least = b->pn_off + 4 + AEAD_TAG_LEN, len = wr_len(&b->w) + AEAD_TAG_LEN;
+	size_t len = wr_len(&b->w) + AEAD_TAG_LEN;
+	if (least < b->pn_off + 4 + AEAD_TAG_LEN)
+		least = b->pn_off + 4 + AEAD_TAG_LEN;
 	if (least < c->cfg->cid_len + RESET_ROOM)
 		least = c->cfg->cid_len + RESET_ROOM;
 	if (len < least)
@@ -135,9 +137,8 @@ static int coalesce_level(struct conn *c, struct coalesced *d, enum level level,
 			packet_abandon(c, b);
 		return e == QE_LIMIT ? 0 : e;
 	}
-	if (level == LEVEL_INITIAL && (!c->is_server || b->sp->eliciting))
-		d->pad = true;
-	packet_pad(c, b);
+	d->pad |= b->expand || (level == LEVEL_INITIAL && (!c->is_server || b->sp->eliciting));
+	packet_pad(c, b, 0);
 	d->p = b->w.p + AEAD_TAG_LEN;
 	d->n++;
 	return 0;
@@ -242,7 +243,7 @@ static int tx_train(struct conn *c, struct train *t, uint64_t now_us)
 				packet_abandon(c, &b);
 			break;
 		}
-		packet_pad(c, &b);
+		packet_pad(c, &b, b.expand ? MIN_INITIAL_DATAGRAM : 0);
 		e = packet_finish(c, &b, false, ect, &env);
 		if (e)
 			break;

@@ -155,6 +155,31 @@ static void conn_initial__token_from_server__ignored(void **state)
 	connpair_fini(&p);
 }
 
+static bool largest_short(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	size_t *largest = p->filter_arg;
+	if (!packet_is_long(data[0]) && len > largest[to_server])
+		largest[to_server] = len;
+	return false;
+}
+
+static void conn_path_challenge__both_frames__fill_their_datagrams(void **state)
+{
+	struct connpair p;
+	size_t largest[2] = { 0 };
+	connpair_init(&p, 5);
+	connpair_handshake(&p);
+	p.filter = largest_short;
+	p.filter_arg = largest;
+	challenge_start(&p.client->challenge, &p.rng, p.now_us, 100000);
+	connpair_run(&p, p.now_us + 100000);
+	assert_false(p.client->challenge.pending);
+	/* RFC9000 8.2.1-6, 8.2.2-5 */
+	assert_true(largest[1] >= MIN_INITIAL_DATAGRAM);
+	assert_true(largest[0] >= MIN_INITIAL_DATAGRAM);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -180,6 +205,7 @@ int main(void)
 		T(conn_short_packets__any_cid_lengths__never_smaller_than_a_reset),
 		T(conn_initial__small_datagram_to_server__ignored),
 		T(conn_initial__token_from_server__ignored),
+		T(conn_path_challenge__both_frames__fill_their_datagrams),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
