@@ -5,11 +5,14 @@
 
 #include <bsd/string.h>
 
+#define IDLE_MAX_MS (UINT64_C(1) << 50)	/* 35,000 years; the peer may say more than fits in microseconds */
+
 /* The smaller of both sides' idle timeouts, at least 3 PTO; 0: none. RFC 9000 10.1 */
 static uint64_t idle_timeout(const struct conn *c)
 {
 	uint64_t ours = c->cfg->idle_timeout_us;
-	uint64_t peers = c->have_peer_params ? c->peer.max_idle_timeout_ms * 1000 : 0;
+	uint64_t peers_ms = c->have_peer_params ? c->peer.max_idle_timeout_ms : 0;
+	uint64_t peers = (peers_ms < IDLE_MAX_MS ? peers_ms : IDLE_MAX_MS) * 1000;
 	uint64_t t = ours && peers ? (ours < peers ? ours : peers) : ours ? ours : peers;
 	uint64_t floor = 3 * conn_pto(c);
 	return t && t < floor ? floor : t;

@@ -180,6 +180,25 @@ static void conn_path_challenge__both_frames__fill_their_datagrams(void **state)
 	connpair_fini(&p);
 }
 
+/* ---- time ---------------------------------------------------------------- */
+
+static void conn_idle__peer_allows_for_ever__does_not_end_at_once(void **state)
+{
+	/* as microseconds these pass 2^64, or nearly so */
+	static const uint64_t ms[] = { VARINT_MAX, UINT64_C(18446744073709552), UINT64_C(18446744073709551) };
+	for (size_t i = 0; i < sizeof(ms) / sizeof(ms[0]); i++) {
+		struct connpair p;
+		connpair_init(&p, 6);
+		p.ccfg.idle_timeout_us = i ? 30000000 : 0;
+		connpair_handshake(&p);
+		p.client->peer.max_idle_timeout_ms = ms[i];
+		conn_ping(p.client);
+		connpair_run(&p, p.now_us + 10000000);
+		assert_false(p.closed[0]);
+		connpair_fini(&p);
+	}
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -206,6 +225,7 @@ int main(void)
 		T(conn_initial__small_datagram_to_server__ignored),
 		T(conn_initial__token_from_server__ignored),
 		T(conn_path_challenge__both_frames__fill_their_datagrams),
+		T(conn_idle__peer_allows_for_ever__does_not_end_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
