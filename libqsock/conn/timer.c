@@ -89,6 +89,18 @@ static void time_out(struct conn *c, enum conn_error_kind kind, const char *reas
 	close_silently(c, &err);
 }
 
+/* Two in the space whose timer it was, and one in others that wait too: the peer may only have keys for these.
+ * RFC 9002 6.2.4 */
+static void want_probes(struct conn *c, enum pn_space space)
+{
+	for (int s = 0; s < SPACE_COUNT; s++) {
+		if (s != (int)space && !c->rec.space[s].eliciting_in_flight)
+			continue;
+		c->probes[s] = s == (int)space ? 2 : 1;
+		retx_probe(c, s);
+	}
+}
+
 static void recovery_timeout(struct conn *c, uint64_t now_us)
 {
 	struct recovery_env env = conn_env(c);
@@ -99,8 +111,7 @@ static void recovery_timeout(struct conn *c, uint64_t now_us)
 		retx_lost(c, &res.lost);
 		break;
 	case RECOVERY_PTO:
-		c->probes[space] = 2;
-		retx_probe(c, space);
+		want_probes(c, space);
 		break;
 	case RECOVERY_NONE:
 		break;

@@ -199,6 +199,32 @@ static void conn_idle__peer_allows_for_ever__does_not_end_at_once(void **state)
 	}
 }
 
+static bool count_handshake_packets(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *count = p->filter_arg;
+	struct rd r = rd_of(data, len);
+	struct packet pkt;
+	while (!to_server && rd_left(&r))
+		*count += !packet_parse(&r, 8, &pkt) && pkt.type == PACKET_HANDSHAKE;
+	return true;
+}
+
+static void conn_pto__initial_and_handshake_in_flight__both_are_probed(void **state)
+{
+	struct connpair p;
+	unsigned count = 0;
+	half_way(&p, 7);
+	p.server->amplify.validated = true;
+	assert_true(p.server->rec.space[SPACE_HANDSHAKE].eliciting_in_flight > 0);
+	p.filter = count_handshake_packets;
+	p.filter_arg = &count;
+	/* RFC9002 6.2.4-6 */
+	connpair_run(&p, recovery_deadline(&p.server->rec));
+	assert_int_equal(p.server->rec.pto_count, 1);
+	assert_true(count > 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -226,6 +252,7 @@ int main(void)
 		T(conn_initial__token_from_server__ignored),
 		T(conn_path_challenge__both_frames__fill_their_datagrams),
 		T(conn_idle__peer_allows_for_ever__does_not_end_at_once),
+		T(conn_pto__initial_and_handshake_in_flight__both_are_probed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
