@@ -81,12 +81,15 @@ void close_by_peer(struct conn *c, const struct frame *f, uint64_t now_us)
 	c->close_wanted = false;
 }
 
-/* Answer packets 1, 2, 4, 8... that arrive while closing. RFC 9000 10.2.1 */
-void close_on_packet(struct conn *c)
+/* Answer packets 1, 2, 4, 8... that arrive while closing, and not by more than three times their bytes: they are
+ * not opened any more, so they may be anybody's. RFC 9000 10.2.1 */
+void close_on_packet(struct conn *c, size_t len)
 {
-	if (++c->close_rx < c->close_rx_next)
+	c->close_credit += 3 * len;
+	if (++c->close_rx < c->close_rx_next || c->close_credit < c->close_len)
 		return;
-	c->close_rx_next *= 2;
+	c->close_credit -= c->close_len;
+	c->close_rx_next = 2 * c->close_rx;
 	c->close_wanted = true;
 }
 

@@ -103,6 +103,7 @@ struct conn {
 	struct conn_error error;
 	bool close_wanted;		/* a CONNECTION_CLOSE packet has to leave */
 	uint64_t close_rx, close_rx_next;	/* packets received while closing; answer again at this one */
+	uint64_t close_len, close_credit;	/* bytes of the closing datagram; bytes that answers may still have */
 
 	/* events for the owner */
 	bool ev_established, ev_confirmed, ev_closed, ev_drained;
@@ -173,7 +174,7 @@ void conn_violation(struct conn *c, int qe, uint64_t frame_type, const char *rea
 void close_begin(struct conn *c, const struct conn_error *err, uint64_t now_us);	/* we close, and say so */
 void close_silently(struct conn *c, const struct conn_error *err);	/* nobody to tell: straight to DRAINED */
 void close_by_peer(struct conn *c, const struct frame *f, uint64_t now_us);
-void close_on_packet(struct conn *c);		/* something arrived while closing */
+void close_on_packet(struct conn *c, size_t len);	/* a datagram arrived while closing */
 bool close_write_frame(struct conn *c, struct wr *w, enum level level);
 
 /* timer.c */

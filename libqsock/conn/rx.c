@@ -196,12 +196,12 @@ static bool wanted(struct conn *c, const struct datagram *d)
 	c->bytes_rx += d->len;
 	c->amplify.received += d->len;
 	if (c->state == CONN_CLOSING)
-		close_on_packet(c);
+		close_on_packet(c, d->len);
 	return c->state == CONN_ACTIVE;
 }
 
-/* While closing, the peer's own close still moves us to draining. RFC 9000 10.2.1 is content
- * with the repeated close; nothing is decrypted then. */
+/* While closing nothing is decrypted: a peer that closes too gets our close again, and both end by time.
+ * RFC 9000 10.2.1 */
 void conn_recv(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 {
 	size_t i = 0;

@@ -279,6 +279,7 @@ size_t conn_poll_transmit(struct conn *c, struct train *t, uint64_t now_us)
 	if (c->state == CONN_CLOSING && c->close_wanted) {
 		c->close_wanted = false;
 		n = tx_coalesced(c, t, now_us);
+		c->close_len = t->len;
 		return n > 0 ? 1 : 0;
 	}
 	if (c->state != CONN_ACTIVE)

@@ -225,6 +225,31 @@ static void conn_pto__initial_and_handshake_in_flight__both_are_probed(void **st
 	connpair_fini(&p);
 }
 
+/* ---- the end ------------------------------------------------------------- */
+
+static void conn_closing__small_packets_arrive__answers_stay_below_three_times(void **state)
+{
+	struct connpair p;
+	static uint8_t buf[65536];
+	uint8_t junk[30] = { 0x40 };
+	char reason[200];
+	size_t in = 0, out = 0;
+	connpair_init(&p, 8);
+	connpair_handshake(&p);
+	memset(reason, 'x', sizeof(reason));
+	conn_close(p.server, 1, reason, sizeof(reason), p.now_us);
+	assert_true(poll_once(&p, p.server, buf) > sizeof(reason));
+	memcpy(junk + 1, p.server->lcids.v[0].cid.b, 8);
+	for (int i = 0; i < 100; i++) {
+		feed(&p, p.server, junk, sizeof(junk));
+		in += sizeof(junk);
+		out += poll_once(&p, p.server, buf);
+		assert_true(out <= 3 * in);	/* RFC9000 10.2.1-4 */
+	}
+	assert_true(out > 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -253,6 +278,7 @@ int main(void)
 		T(conn_path_challenge__both_frames__fill_their_datagrams),
 		T(conn_idle__peer_allows_for_ever__does_not_end_at_once),
 		T(conn_pto__initial_and_handshake_in_flight__both_are_probed),
+		T(conn_closing__small_packets_arrive__answers_stay_below_three_times),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
