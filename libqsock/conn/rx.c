@@ -143,6 +143,7 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 	struct cid first = { 0 };
 	struct packet p;
 	bool have_first = false;
+	uint64_t opened = c->packets_rx;
 	while (rd_left(&r) && c->state == CONN_ACTIVE) {
 		if (packet_parse(&r, c->cfg->cid_len, &p))
 			continue;
@@ -155,9 +156,8 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 			continue;
 		rx_packet(c, &p, d->ecn, now_us);
 	}
-	/* A client that fails to open any packet may be looking at a reset; checked per packet above,
-	 * and here for datagrams that did not even parse as ours. */
-	if (!have_first && conn_is_reset(c, d->data, d->len))
+	/* Where no packet was opened it may be a reset, of whatever form. RFC 9000 10.3, 10.3.1 */
+	if (c->packets_rx == opened && conn_is_reset(c, d->data, d->len))
 		conn_on_reset(c, now_us);
 }
 

@@ -250,6 +250,31 @@ static void conn_closing__small_packets_arrive__answers_stay_below_three_times(v
 	connpair_fini(&p);
 }
 
+static void conn_stateless_reset__any_header_form__drains_in_silence(void **state)
+{
+	static const uint8_t first[] = { 0x40, 0xc0, 0xe0, 0x00 };
+	for (size_t i = 0; i < sizeof(first); i++) {
+		struct connpair p;
+		static uint8_t buf[65536];
+		uint8_t reset[100] = { first[i], 0, 0, 0, 1, 8 };
+		connpair_init(&p, 9);
+		connpair_handshake(&p);
+		p.filter = drop_to_client;
+		/* RFC9000 10.3-21, 10.3.1-4 */
+		memcpy(reset + sizeof(reset) - RESET_TOKEN_LEN, p.server->lcids.v[0].token, RESET_TOKEN_LEN);
+		conn_ping(p.client);
+		feed(&p, p.client, reset, sizeof(reset));
+		assert_int_equal(conn_error(p.client)->kind, CONN_ERR_STATELESS_RESET);
+		assert_int_equal(poll_once(&p, p.client, buf), 0);
+		connpair_run(&p, p.now_us + 2 * conn_pto(p.client));
+		assert_true(p.closed[0]);
+		assert_false(p.drained[0]);
+		connpair_run(&p, p.now_us + 2 * conn_pto(p.client));
+		assert_true(p.drained[0]);
+		connpair_fini(&p);
+	}
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -279,6 +304,7 @@ int main(void)
 		T(conn_idle__peer_allows_for_ever__does_not_end_at_once),
 		T(conn_pto__initial_and_handshake_in_flight__both_are_probed),
 		T(conn_closing__small_packets_arrive__answers_stay_below_three_times),
+		T(conn_stateless_reset__any_header_form__drains_in_silence),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
