@@ -114,6 +114,7 @@ struct conn {
 };
 
 /* conn.c */
+bool conn_amplify_blocked(const struct conn *c);
 struct recovery_env conn_env(const struct conn *c);
 uint64_t conn_pto(const struct conn *c);
 int conn_new_local_cid(struct conn *c, struct cid *cid, uint8_t token[RESET_TOKEN_LEN]);

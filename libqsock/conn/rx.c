@@ -205,7 +205,7 @@ static bool wanted(struct conn *c, const struct datagram *d)
 void conn_recv(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 {
 	size_t i = 0;
-	bool was_blocked = amplify_budget(&c->amplify) == 0;
+	bool was_blocked = conn_amplify_blocked(c);
 	c->rx_processed = false;
 	while (i < n) {
 		size_t run = 0;

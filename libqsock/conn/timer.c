@@ -63,6 +63,17 @@ void timer_start_handshake(struct conn *c, uint64_t now_us)
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+/* Of the ACKs that could be sent: time alone does not help the others. */
+static uint64_t ack_deadline(const struct conn *c)
+{
+	static const enum level levels[SPACE_COUNT] = { LEVEL_INITIAL, LEVEL_HANDSHAKE, LEVEL_APP };
+	uint64_t t = CONN_NEVER;
+	for (int s = 0; s < SPACE_COUNT; s++)
+		if (pktkey_ready(&c->keys.tx[levels[s]]) && !conn_amplify_blocked(c))
+			t = min_u64(t, ackq_deadline(&c->ackq[s]));
+	return t;
+}
+
 uint64_t conn_deadline(const struct conn *c, uint64_t now_us)
 {
 	if (c->state == CONN_DRAINED)
@@ -73,8 +84,7 @@ uint64_t conn_deadline(const struct conn *c, uint64_t now_us)
 	t = min_u64(t, c->hs_deadline_us);
 	t = min_u64(t, c->keepalive_deadline_us);
 	t = min_u64(t, keyring_deadline(&c->keys));
-	for (int s = 0; s < SPACE_COUNT; s++)
-		t = min_u64(t, ackq_deadline(&c->ackq[s]));
+	t = min_u64(t, ack_deadline(c));
 	if (c->challenge.pending)
 		t = min_u64(t, c->challenge.deadline_us);
 	if (c->pacer_blocked)

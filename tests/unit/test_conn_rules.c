@@ -275,6 +275,33 @@ static void conn_stateless_reset__any_header_form__drains_in_silence(void **stat
 	}
 }
 
+/* ---- deadlines ----------------------------------------------------------- */
+
+static void conn_deadline__ack_without_keys_for_it__does_not_spin(void **state)
+{
+	struct connpair p;
+	half_way(&p, 10);
+	assert_false(pktkey_ready(&p.client->keys.tx[LEVEL_HANDSHAKE]));
+	assert_int_equal(ackq_on_packet(&p.client->ackq[SPACE_HANDSHAKE], 0, true, ECN_NOT_ECT, p.now_us), 0);
+	assert_true(conn_deadline(p.client, p.now_us) > p.now_us);
+	connpair_fini(&p);
+}
+
+static void conn_deadline__ack_at_the_amplification_limit__does_not_spin(void **state)
+{
+	struct connpair p;
+	static uint8_t buf[65536];
+	half_way(&p, 11);
+	p.server->amplify.sent = 3 * p.server->amplify.received - 700;
+	assert_int_equal(ackq_on_packet(&p.server->ackq[SPACE_INITIAL], 9, true, ECN_NOT_ECT, p.now_us), 0);
+	assert_int_equal(poll_once(&p, p.server, buf), 0);
+	assert_true(conn_deadline(p.server, p.now_us) > p.now_us);
+	/* nor is there a PTO to count while nothing may leave: RFC9002 6.2.2.1-1 */
+	conn_on_timeout(p.server, recovery_deadline(&p.server->rec));
+	assert_int_equal(p.server->rec.pto_count, 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -305,6 +332,8 @@ int main(void)
 		T(conn_pto__initial_and_handshake_in_flight__both_are_probed),
 		T(conn_closing__small_packets_arrive__answers_stay_below_three_times),
 		T(conn_stateless_reset__any_header_form__drains_in_silence),
+		T(conn_deadline__ack_without_keys_for_it__does_not_spin),
+		T(conn_deadline__ack_at_the_amplification_limit__does_not_spin),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
