@@ -99,6 +99,14 @@ static void time_out(struct conn *c, enum conn_error_kind kind, const char *reas
 	close_silently(c, &err);
 }
 
+/* Our idle timeout is later as a rule, and to leave before it is to say so. RFC 9000 10.1 */
+static void handshake_timeout(struct conn *c, uint64_t now_us)
+{
+	struct conn_error err = { .kind = CONN_ERR_HANDSHAKE_TIMEOUT };
+	strlcpy(err.reason, "the handshake did not complete in time", sizeof(err.reason));
+	close_begin(c, &err, now_us);
+}
+
 /* Two in the space whose timer it was, and one in others that wait too: the peer may only have keys for these.
  * RFC 9002 6.2.4 */
 static void want_probes(struct conn *c, enum pn_space space)
@@ -140,7 +148,7 @@ void conn_on_timeout(struct conn *c, uint64_t now_us)
 		return;
 	}
 	if (now_us >= c->hs_deadline_us) {
-		time_out(c, CONN_ERR_HANDSHAKE_TIMEOUT, "the handshake did not complete in time");
+		handshake_timeout(c, now_us);
 		return;
 	}
 	if (now_us >= c->idle_deadline_us) {

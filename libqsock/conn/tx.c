@@ -176,8 +176,8 @@ static int tx_coalesced(struct conn *c, struct train *t, uint64_t now_us)
 	size_t cap = t->cap < c->mss ? t->cap : c->mss;
 	if (allowed < cap)
 		cap = (size_t)allowed;
-	/* An eliciting Initial must be padded, so with less than that nothing may leave. RFC 9000 14.1 */
-	bool may_pad = pktkey_ready(&c->keys.tx[LEVEL_INITIAL]);
+	/* An eliciting Initial must be padded, so with less than that nothing may leave but a close. RFC 9000 14.1 */
+	bool may_pad = pktkey_ready(&c->keys.tx[LEVEL_INITIAL]) && c->state == CONN_ACTIVE;
 	if (cap < (may_pad ? MIN_INITIAL_DATAGRAM : PACKET_ROOM_MIN))
 		return 0;
 	d.end = t->buf + cap;

@@ -302,6 +302,42 @@ static void conn_deadline__ack_at_the_amplification_limit__does_not_spin(void **
 	connpair_fini(&p);
 }
 
+static void conn_close__little_room_below_amplification_limit__is_still_said(void **state)
+{
+	struct connpair p;
+	static uint8_t buf[65536];
+	half_way(&p, 12);
+	p.server->amplify.sent = 3 * p.server->amplify.received - 700;
+	conn_close(p.server, 1, "no", 2, p.now_us);
+	/* RFC9000 10.2.3; without anything ack-eliciting there is no padding: 14.1 */
+	assert_in_range(poll_once(&p, p.server, buf), 1, 700);
+	connpair_fini(&p);
+}
+
+/* What the server sends before its deadline is lost. */
+static bool drop_early(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	const uint64_t *until_us = p->filter_arg;
+	return !to_server && p->now_us < *until_us;
+}
+
+static void conn_handshake_timeout__idle_timeout_is_later__peer_is_told(void **state)
+{
+	struct connpair p;
+	connpair_init(&p, 13);
+	uint64_t until_us = p.now_us + 2000000;
+	p.scfg.handshake_timeout_us = 2000000;
+	p.filter = drop_early;
+	p.filter_arg = &until_us;
+	connpair_start(&p);
+	connpair_run(&p, p.now_us + 2100000);
+	assert_int_equal(conn_error(p.server)->kind, CONN_ERR_HANDSHAKE_TIMEOUT);
+	/* RFC9000 10.1-3 */
+	assert_true(p.closed[0]);
+	assert_true(conn_error(p.client)->by_peer);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -334,6 +370,8 @@ int main(void)
 		T(conn_stateless_reset__any_header_form__drains_in_silence),
 		T(conn_deadline__ack_without_keys_for_it__does_not_spin),
 		T(conn_deadline__ack_at_the_amplification_limit__does_not_spin),
+		T(conn_close__little_room_below_amplification_limit__is_still_said),
+		T(conn_handshake_timeout__idle_timeout_is_later__peer_is_told),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
