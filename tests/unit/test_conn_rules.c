@@ -338,6 +338,35 @@ static void conn_handshake_timeout__idle_timeout_is_later__peer_is_told(void **s
 	connpair_fini(&p);
 }
 
+/* ---- what is repeated ----------------------------------------------------- */
+
+/* The loss of a frame that was sent for an older limit. */
+static void lose_old(struct conn *c, enum retx retx, bool uni, uint64_t off)
+{
+	struct sent_list l = TAILQ_HEAD_INITIALIZER(l);
+	struct sent_packet *s = sent_new(&c->rec.pool);
+	assert_non_null(s);
+	*sent_add_frame(s) = (struct sent_frame){ .retx = (uint8_t)retx, .fin = uni, .off = off };
+	TAILQ_INSERT_TAIL(&l, s, link);
+	retx_lost(c, &l);
+	sent_free_list(&c->rec.pool, &l);
+}
+
+static void conn_blocked_frames__old_one_lost__newer_one_is_still_sent(void **state)
+{
+	struct connpair p;
+	connpair_init(&p, 14);
+	connpair_handshake(&p);
+	struct streams *ss = &p.client->streams;
+	/* RFC9000 13.3-3.16 */
+	ss->want_data_blocked = ss->want_streams_blocked[DIR_UNI] = true;
+	lose_old(p.client, RETX_DATA_BLOCKED, false, ss->tx_credit.limit - 1);
+	lose_old(p.client, RETX_STREAMS_BLOCKED, true, ss->max_local[DIR_UNI] - 1);
+	assert_true(ss->want_data_blocked);
+	assert_true(ss->want_streams_blocked[DIR_UNI]);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -372,6 +401,7 @@ int main(void)
 		T(conn_deadline__ack_at_the_amplification_limit__does_not_spin),
 		T(conn_close__little_room_below_amplification_limit__is_still_said),
 		T(conn_handshake_timeout__idle_timeout_is_later__peer_is_told),
+		T(conn_blocked_frames__old_one_lost__newer_one_is_still_sent),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
