@@ -204,10 +204,12 @@ static int fill_control(struct conn *c, struct build *b)
 		e = fill_cids(c, b);
 	if (!e && c->want_new_token)
 		e = fill_new_token(c, b);
-	while (!e && fits && (s = TAILQ_FIRST(&c->streams.want))) {
+	while (!e && (s = TAILQ_FIRST(&c->streams.want))) {
 		e = fill_stream_control(c, b, s, &fits);
-		if (fits)
-			streams_update(&c->streams, s);
+		if (!fits)
+			break;
+		streams_update(&c->streams, s);
+		streams_reap(&c->streams, s);	/* it may have been all that a released stream waited for */
 	}
 	return e;
 }

@@ -367,6 +367,26 @@ static void conn_blocked_frames__old_one_lost__newer_one_is_still_sent(void **st
 	connpair_fini(&p);
 }
 
+static void conn_stream__released_with_a_frame_to_send__gone_once_it_is_sent(void **state)
+{
+	struct connpair p;
+	struct stream *s;
+	connpair_init(&p, 15);
+	connpair_handshake(&p);
+	assert_int_equal(conn_stream_open(p.client, DIR_UNI, &s), 0);
+	conn_stream_announce(p.client, s);
+	connpair_run(&p, p.now_us + 20000);
+	assert_int_equal(p.nopened[1], 1);
+	s = p.opened[1][0];
+	/* the end arrives before the bytes in front of it */
+	assert_int_equal(streams_on_data(&p.server->streams, s, 5, (const uint8_t *)"x", 1, true), 0);
+	conn_stream_release(p.server, s);
+	assert_int_equal(p.server->streams.count, 1);	/* STOP_SENDING is still to go out */
+	connpair_run(&p, p.now_us + 1000);
+	assert_int_equal(p.server->streams.count, 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -402,6 +422,7 @@ int main(void)
 		T(conn_close__little_room_below_amplification_limit__is_still_said),
 		T(conn_handshake_timeout__idle_timeout_is_later__peer_is_told),
 		T(conn_blocked_frames__old_one_lost__newer_one_is_still_sent),
+		T(conn_stream__released_with_a_frame_to_send__gone_once_it_is_sent),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
