@@ -15,18 +15,19 @@ static int packet_begin(struct conn *c, struct build *b, enum level level, uint8
 	static const enum packet_type types[] = { [LEVEL_INITIAL] = PACKET_INITIAL, [LEVEL_HANDSHAKE] = PACKET_HANDSHAKE };
 	enum pn_space space = level_space(level);
 	const struct cid *dcid = remote_cids_current(&c->rcids);
-	bool ok;
+	uint64_t random = level == LEVEL_APP ? rng_u64(c->rng) : 0;
+	bool ok, spin = random >> 63;	/* a coin each time: the bit is not in use. RFC 9000 17.4 */
 	*b = (struct build){ .start = at, .level = level, .sp = sent_new(&c->rec.pool) };
 	if (!b->sp)
 		return QE_NOMEM;
 	b->w = wr_of(at, (size_t)(end - at) - AEAD_TAG_LEN);
-	b->pn = recovery_next_pn(&c->rec, space, level == LEVEL_APP ? rng_u64(c->rng) : 0);
+	b->pn = recovery_next_pn(&c->rec, space, random);
 	b->pn_len = pn_encoded_len(b->pn, recovery_largest_acked(&c->rec, space));
 	b->sp->pn = b->pn;
 	b->sp->at_us = now_us;
 	b->sp->acks_up_to = PN_NONE;
 	if (level == LEVEL_APP)
-		ok = packet_write_short(&b->w, dcid, false, c->keys.tx_phase, b->pn, b->pn_len);
+		ok = packet_write_short(&b->w, dcid, spin, c->keys.tx_phase, b->pn, b->pn_len);
 	else
 		ok = packet_write_long(&b->w, types[level], c->version, dcid, &c->lcids.v[0].cid,
 				       level == LEVEL_INITIAL ? c->token : NULL, level == LEVEL_INITIAL ? c->token_len : 0,
