@@ -193,8 +193,11 @@ static int tx_coalesced(struct conn *c, struct train *t, uint64_t now_us)
 			return e;
 		}
 	}
-	if (!d.n)
+	if (!d.n) {	/* what is wanted and did not leave is held back; tx_train says it for 1-RTT */
+		c->pacer_blocked = recovery_cwnd_room(&c->rec) && (tx_wants(c, LEVEL_INITIAL, false, now_us) ||
+								   tx_wants(c, LEVEL_HANDSHAKE, false, now_us));
 		return 0;
+	}
 	int e = coalesced_finish(c, &d, t);
 	if (e > 0 && !c->is_server)
 		hs_discard_keys(c, LEVEL_INITIAL, now_us);	/* RFC 9001 4.9.1 */

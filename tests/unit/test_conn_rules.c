@@ -387,6 +387,64 @@ static void conn_stream__released_with_a_frame_to_send__gone_once_it_is_sent(voi
 	connpair_fini(&p);
 }
 
+/* ---- handshake ------------------------------------------------------------ */
+
+static void conn_crypto__repeated_after_confirmation__is_no_violation(void **state)
+{
+	struct connpair p;
+	uint8_t finished[52] = { 20 };
+	connpair_init(&p, 16);
+	connpair_handshake(&p);
+	/* the end of a Handshake packet whose beginning confirmed the handshake */
+	assert_int_equal(hs_recv(p.server, LEVEL_HANDSHAKE, 0, finished, sizeof(finished), p.now_us), 0);
+	connpair_fini(&p);
+}
+
+static void conn_deadline__handshake_held_back_by_pacer__is_the_pacers(void **state)
+{
+	struct connpair p;
+	static uint8_t buf[65536];
+	half_way(&p, 17);
+	struct conn *c = p.server;
+	c->amplify.validated = true;
+	assert_int_equal(sendbuf_write(&c->crypto[LEVEL_HANDSHAKE].tx, buf, 20000), 0);
+	rtt_sample(&c->rec.rtt, 100000, 0, p.now_us);
+	c->rec.cc.cwnd = 100000;	/* so that it is not the window */
+	while (poll_once(&p, c, buf))
+		;
+	assert_true(recovery_cwnd_room(&c->rec));
+	assert_true(sendbuf_pending(&c->crypto[LEVEL_HANDSHAKE].tx, CONN_NEVER));
+	/* RFC9002 7.7 */
+	assert_in_range(conn_deadline(c, p.now_us), p.now_us + 1, p.now_us + 20000);
+	connpair_fini(&p);
+}
+
+static bool note_spin(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *seen = p->filter_arg;
+	if (!packet_is_long(data[0]))
+		seen[to_server] |= data[0] & 0x20 ? 2 : 1;
+	return false;
+}
+
+static void conn_spin_bit__not_in_use__says_nothing(void **state)
+{
+	struct connpair p;
+	unsigned seen[2] = { 0 };
+	connpair_init(&p, 18);
+	connpair_handshake(&p);
+	p.filter = note_spin;
+	p.filter_arg = seen;
+	for (int i = 0; i < 50; i++) {
+		conn_ping(p.client);
+		connpair_run(&p, p.now_us + 50000);
+	}
+	/* RFC9000 17.4-8: a random value for each packet */
+	assert_int_equal(seen[0], 3);
+	assert_int_equal(seen[1], 3);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -423,6 +481,9 @@ int main(void)
 		T(conn_handshake_timeout__idle_timeout_is_later__peer_is_told),
 		T(conn_blocked_frames__old_one_lost__newer_one_is_still_sent),
 		T(conn_stream__released_with_a_frame_to_send__gone_once_it_is_sent),
+		T(conn_crypto__repeated_after_confirmation__is_no_violation),
+		T(conn_deadline__handshake_held_back_by_pacer__is_the_pacers),
+		T(conn_spin_bit__not_in_use__says_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
