@@ -103,6 +103,7 @@ struct conn {
 	struct conn_error error;
 	bool close_wanted;		/* a CONNECTION_CLOSE packet has to leave */
 	uint64_t close_rx, close_rx_next;	/* packets received while closing; answer again at this one */
+	uint64_t close_len, close_credit;	/* bytes of the closing datagram; bytes that answers may still have */
 
 	/* events for the owner */
 	bool ev_acked_wanted;		/* the owner waits for the end of everything unacknowledged */
@@ -114,6 +115,7 @@ struct conn {
 };
 
 /* conn.c */
+bool conn_amplify_blocked(const struct conn *c);
 struct recovery_env conn_env(const struct conn *c);
 uint64_t conn_pto(const struct conn *c);
 int conn_new_local_cid(struct conn *c, struct cid *cid, uint8_t token[RESET_TOKEN_LEN]);
@@ -162,6 +164,7 @@ struct build {
 	enum level level;
 	uint64_t pn;
 	size_t pn_off, pn_len, length_off, hdr_len;
+	bool expand;	/* the datagram must have MIN_INITIAL_DATAGRAM bytes */
 	struct sent_packet *sp;
 };
 bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us);
@@ -173,7 +176,7 @@ void conn_violation(struct conn *c, int qe, uint64_t frame_type, const char *rea
 void close_begin(struct conn *c, const struct conn_error *err, uint64_t now_us);	/* we close, and say so */
 void close_silently(struct conn *c, const struct conn_error *err);	/* nobody to tell: straight to DRAINED */
 void close_by_peer(struct conn *c, const struct frame *f, uint64_t now_us);
-void close_on_packet(struct conn *c);		/* something arrived while closing */
+void close_on_packet(struct conn *c, size_t len);	/* a datagram arrived while closing */
 bool close_write_frame(struct conn *c, struct wr *w, enum level level);
 
 /* timer.c */

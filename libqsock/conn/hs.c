@@ -238,6 +238,9 @@ static int feed(struct conn *c, enum level level)
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us)
 {
 	struct recvbuf *rb = &c->crypto[level].rx;
+	/* The rest of the very packet that brought the end of its level: nothing new. */
+	if (c->rec.space[level_space(level)].discarded)
+		return 0;
 	if (off + len > rb->read_off + CONN_CRYPTO_MAX)
 		return QE_CRYPTO_BUFFER_EXCEEDED;
 	int e = recvbuf_insert(rb, off, data, len, false);
