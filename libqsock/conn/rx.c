@@ -131,6 +131,12 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 		rx_unmask(c, p, mask[0], ecn, now_us);
 }
 
+/* A client pads what carries an Initial, a server's Initials have no token. RFC 9000 14.1, 17.2.2 */
+static bool initial_in_order(const struct conn *c, const struct packet *p, size_t datagram_len)
+{
+	return c->is_server ? datagram_len >= MIN_INITIAL_DATAGRAM : !p->token_len;
+}
+
 static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 {
 	struct rd r = rd_of(d->data, d->len);
@@ -145,6 +151,8 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 			continue;
 		first = p.dcid;
 		have_first = true;
+		if (p.type == PACKET_INITIAL && !initial_in_order(c, &p, d->len))
+			continue;
 		rx_packet(c, &p, d->ecn, now_us);
 	}
 	/* A client that fails to open any packet may be looking at a reset; checked per packet above,
