@@ -305,13 +305,6 @@ static size_t extensions_at(const uint8_t *hello)
 	return at + 1 + get(hello + at, 1);
 }
 
-size_t hello_set_session_id(uint8_t *hello, size_t len, size_t cap, const uint8_t *id, uint8_t id_len)
-{
-	uint8_t field[256] = { id_len };
-	memcpy(field + 1, id, id_len);
-	return splice(hello, len, cap, HELLO_SESSION_ID, 1 + get(hello + HELLO_SESSION_ID, 1), field, 1u + id_len);
-}
-
 size_t hello_set_extension(uint8_t *hello, size_t len, size_t cap, uint16_t type, const uint8_t *body, size_t body_len)
 {
 	size_t all = extensions_at(hello), at = all + 2;

@@ -68,10 +68,9 @@ void injector_forget(struct injector *i);
 
 /* The client's ClientHello as it stands in its send buffer. Returns its length. */
 size_t injector_client_hello(const struct conn *client, uint8_t *out, size_t cap);
-/* Replace a TLS extension's body (ext_len SIZE_MAX: take the extension out) in a ClientHello, and its legacy session id.
- * Returns the new length. */
+/* Replace a TLS extension's body (ext_len SIZE_MAX: take the extension out) in a ClientHello. Returns
+ * the new length. */
 size_t hello_set_extension(uint8_t *hello, size_t len, size_t cap, uint16_t type, const uint8_t *body, size_t body_len);
-size_t hello_set_session_id(uint8_t *hello, size_t len, size_t cap, const uint8_t *id, uint8_t id_len);
 /* Make p's server from an Initial, as from the client, that carries this ClientHello. */
 void injector_start_server(struct injector *i, const uint8_t *hello, size_t len);
 /* Make p's server from the client's own first datagram, which is put into first (INJECT_MAX bytes) and not yet fed, so that
