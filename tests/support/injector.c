@@ -193,6 +193,8 @@ static void open_packet(struct injector *i, enum level level, const struct packe
 		uint64_t pn = pn_decode(rd_uint(&r, pn_len), pn_len, i->largest_pn[space]);
 		if (pktkey_open(keys[k], pn, buf, hdr, buf + hdr, p->len - hdr))
 			continue;
+		if (i->alone && !ackq_is_duplicate(&i->acks[space], pn))
+			assert_int_equal(ackq_on_packet(&i->acks[space], pn, true, ECN_NOT_ECT, i->p->now_us), 0);
 		if (i->largest_pn[space] == PN_NONE || pn > i->largest_pn[space])
 			i->largest_pn[space] = pn;
 		read_frames(i, level, buf + hdr, p->len - hdr - AEAD_TAG_LEN);
@@ -200,14 +202,26 @@ static void open_packet(struct injector *i, enum level level, const struct packe
 	}
 }
 
-static void look_at(struct injector *i, const struct packet *p)
+static uint64_t eliciting_seen(const struct injector *i)
 {
+	uint64_t n = 0;
+	for (int k = 0; k < FRAME_KIND_COUNT; k++)
+		n += frame_table[k].eliciting ? i->frames[k] : 0;
+	return n;
+}
+
+static void look_at(struct injector *i, const struct packet *p, size_t datagram_len)
+{
+	uint64_t before = eliciting_seen(i);
 	struct conn *m = injector_mate(i);
 	struct keyring *kr = m ? &m->keys : NULL;
 	if (p->type == PACKET_INITIAL) {
 		struct pktkey *keys[] = { &i->initial_rx };
 		need_initial(i);
 		open_packet(i, LEVEL_INITIAL, p, &i->initial_rx, keys, 1);
+		/* RFC 9000 14.1-2 */
+		if (!i->to_server || eliciting_seen(i) > before)
+			assert_true(datagram_len >= MIN_INITIAL_DATAGRAM);
 	} else if (p->type == PACKET_HANDSHAKE && kr) {
 		struct pktkey *keys[] = { &kr->rx[LEVEL_HANDSHAKE] };
 		open_packet(i, LEVEL_HANDSHAKE, p, keys[0], keys, 1);
@@ -228,8 +242,19 @@ static bool watch(struct connpair *p, bool to_server, uint8_t *data, size_t len)
 	i->bytes += len;
 	while (rd_left(&r))
 		if (!packet_parse(&r, i->short_cid_len, &pkt))
-			look_at(i, &pkt);
-	return false;
+			look_at(i, &pkt, len);
+	return i->alone;
+}
+
+void injector_ack(struct injector *i, enum level level)
+{
+	struct ackq *q = &i->acks[level_space(level)];
+	uint8_t b[512];
+	struct wr w = wr_of(b, sizeof(b));
+	if (rangeset_empty(&q->got))
+		return;
+	assert_true(frame_write_ack(&w, &q->got, 0, NULL, ACKQ_MAX_RANGES));
+	injector_send(i, level, b, wr_len(&w));
 }
 
 void injector_forget(struct injector *i)
@@ -242,8 +267,10 @@ void injector_forget(struct injector *i)
 void injector_init(struct injector *i, struct connpair *p, bool to_server)
 {
 	*i = (struct injector){ .p = p, .to_server = to_server, .short_cid_len = 8 };
-	for (int s = 0; s < SPACE_COUNT; s++)
+	for (int s = 0; s < SPACE_COUNT; s++) {
 		i->largest_pn[s] = PN_NONE;
+		ackq_init(&i->acks[s], 0);
+	}
 	p->filter = watch;
 	p->filter_arg = i;
 }
@@ -254,6 +281,8 @@ void injector_fini(struct injector *i)
 	pktkey_fini(&i->initial_rx);
 	for (int g = 0; g < 4; g++)
 		pktkey_fini(&i->app[g]);
+	for (int s = 0; s < SPACE_COUNT; s++)
+		ackq_fini(&i->acks[s]);
 	i->p->filter = NULL;
 }
 

@@ -19,6 +19,8 @@ struct injector {
 	bool has_initial;
 	struct pktkey app[4];		/* by key update generation; made from the mate's first key */
 	bool has_app;
+	bool alone;			/* the mate hears nothing of what the victim sends */
+	struct ackq acks[SPACE_COUNT];	/* packets of the victim, while alone */
 	/* what the victim was seen to send */
 	uint64_t datagrams, bytes, packets[LEVEL_COUNT], frames[FRAME_KIND_COUNT];
 	uint64_t largest_pn[SPACE_COUNT];	/* PN_NONE */
@@ -61,6 +63,8 @@ void injector_send_how(struct injector *i, const struct inject *how, const uint8
 void injector_send(struct injector *i, enum level level, const uint8_t *payload, size_t len);
 /* The same without asking the victim to transmit: for floods that come in one batch. */
 void injector_feed(struct injector *i, const struct inject *how, const uint8_t *payload, size_t len);
+/* ACK everything that the victim sent while alone. */
+void injector_ack(struct injector *i, enum level level);
 /* Forget what was seen. */
 void injector_forget(struct injector *i);
 
