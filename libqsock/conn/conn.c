@@ -64,6 +64,7 @@ static struct conn *conn_new(const struct conn_config *cfg, const struct rng *rn
 	}
 	amplify_init(&c->amplify, !is_server);
 	challenge_init(&c->challenge);
+	bucket_init(&c->noise, CONN_NOISE_PER_S, CONN_NOISE_BURST, now_us);
 	recovery_init(&c->rec, cfg->cc, cfg->mss, cfg->ecn, now_us);
 	for (int s = 0; s < SPACE_COUNT; s++)
 		ackq_init(&c->ackq[s], s == SPACE_APP ? CONN_OUR_ACK_DELAY_US : 0);

@@ -3,6 +3,7 @@
 #ifndef CONN_CONN_INT_H
 #define CONN_CONN_INT_H
 
+#include "base/bucket.h"
 #include "conn/conn.h"
 #include "crypto/keyring.h"
 #include "path/amplify.h"
@@ -19,6 +20,9 @@
 #define CONN_CID_EVENTS 32	/* all ids retired and issued anew, and the handshake's */
 #define CONN_OUR_ACK_DELAY_US 25000
 #define CONN_ACK_EXPONENT 3
+#define CONN_NOISE_FREE 8	/* frames of one packet that bring nothing forward and are not counted; RFC 9000 21.9 */
+#define CONN_NOISE_PER_S 330	/* of the others */
+#define CONN_NOISE_BURST 10000
 #define CONN_NEVER UINT64_MAX
 
 /* RFC 9000 10: ACTIVE -> CLOSING (we closed) or DRAINING (the peer did) -> DRAINED */
@@ -104,6 +108,8 @@ struct conn {
 	bool close_wanted;		/* a CONNECTION_CLOSE packet has to leave */
 	uint64_t close_rx, close_rx_next;	/* packets received while closing; answer again at this one */
 	uint64_t close_len, close_credit;	/* bytes of the closing datagram; bytes that answers may still have */
+
+	struct bucket noise;		/* what a peer may still send for nothing */
 
 	/* events for the owner */
 	bool ev_acked_wanted;		/* the owner waits for the end of everything unacknowledged */

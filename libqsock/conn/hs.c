@@ -252,6 +252,9 @@ int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data,
 	e = feed(c, level);
 	if (e)
 		return e;
+	/* TLS went on to the next level: what waits behind a gap of this one was never to be sent. RFC 9001 4.1.3 */
+	if (tls_read_level(c->tls) > level && rb->highest > rb->read_off)
+		return QE_PROTOCOL_VIOLATION;
 	if (tls_state(c->tls) == TLS_DONE && !c->established)
 		return complete(c, now_us);
 	if (c->established)

@@ -232,7 +232,7 @@ static int make_end(struct sstream *s)
 	return 0;
 }
 
-/* Its bytes first, so that whoever accepts it finds them there. */
+/* Into the mailbox; then its bytes follow. 0, or -1/errno: not now. */
 int sstream_deliver(struct sstream *s)
 {
 	struct record r = { .type = RECORD_STREAM };
