@@ -51,7 +51,7 @@ start_server() {	# program, scenario, host, options...
 	port=
 	local i
 	for ((i = 0; i < 200; i++)); do
-		port=$(sed -n 's/^listening //p' server.out)
+		port=$(sed -n 's/^listening //p' server.out 2> /dev/null)
 		[ -n "$port" ] && return 0
 		kill -0 "$server_pid" 2> /dev/null || break
 		sleep 0.05
