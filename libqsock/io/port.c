@@ -1,254 +1,334 @@
-/* A port: what arrives on one UDP socket goes to its endpoint, what the endpoint
- * has to say goes out. A turn of the engine receives first, a bounded number of trains, then
- * tells the owner, and transmits at its end, when everybody has had a say: so one train carries
- * acknowledgements and data together. Decides nothing about QUIC. */
-#include <assert.h>
+/* One UDP socket and its endpoint in the engine's loop. Decides how much is received and
+ * sent per turn, so that neither starves the other nor the rest of the engine, and
+ * when the endpoint's clock is looked at. What the packets mean is the endpoint's matter.
+ *
+ * Receiving happens when the socket is ready, sending once at the end of the turn, so that
+ * one transmission carries what all sources of the turn caused. */
+#include "io/port.h"
+
 #include <bsd/stdlib.h>
 #include <errno.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "io/port.h"
 #include "io/udp.h"
 
-#define RX_BUFFER 65536		/* bytes: a full GRO train */
-#define RX_TRAINS 16		/* received in one turn before others have theirs */
-#define TX_TRAINS 32		/* sent in one turn */
-#define TRAIN_DATAGRAMS 128	/* of one received train */
+#define RX_TRAINS 16		/* per turn */
+#define TX_TRAINS 32
+#define TRAIN_DATAGRAMS 128	/* of one received train given to the endpoint at once */
+
+/* A train that the socket had no room for. */
+struct held {
+	uint8_t *buf;		/* NULL: none */
+	size_t len, seg, off;
+	struct addr local, remote;
+	enum ecn ecn;
+};
 
 struct port {
 	struct engine *engine;
-	struct endpoint *endpoint;
 	const struct port_ops *ops;
 	void *arg;
+	struct endpoint *endpoint;
 	struct udp udp;
 	struct source source;
 	struct timer timer;
-	struct deferred turn;		/* the port's part of a turn's end */
-	bool readable;			/* edge-triggered: more may wait in the socket */
-	bool in_events;
-	struct train train;		/* being sent */
-	size_t train_off;		/* of it; == train.len: nothing under way */
+	struct deferred tx, rx_more;
+	struct held held;
+	unsigned busy;		/* depth of calls that still need the port */
+	bool freed;		/* by its owner, from inside an event */
 	struct port_stats stats;
-	uint8_t rx[RX_BUFFER], tx[UDP_TRAIN_MAX];
 };
 
-static uint64_t now(const struct port *p) { return engine_now_us(p->engine); }
+#define OF(field, p) ((struct port *)((char *)(p) - offsetof(struct port, field)))
 
-static void random_fill(void *arg, void *buf, size_t len) { arc4random_buf(buf, len); }
+/* ---- life ---------------------------------------------------------------- */
 
-/* ---- in ------------------------------------------------------------------ */
+static void destroy(struct port *p)
+{
+	endpoint_free(p->endpoint);
+	mem_free(p->held.buf);
+	mem_free(p);
+}
+
+static void enter(struct port *p)
+{
+	p->busy++;
+}
+
+static void leave(struct port *p)
+{
+	if (--p->busy == 0 && p->freed)
+		destroy(p);
+}
+
+void port_free(struct port *p)
+{
+	struct engine *e = p->engine;
+	engine_undefer(e, &p->tx);
+	engine_undefer(e, &p->rx_more);
+	timer_clear(e, &p->timer);
+	source_close(e, &p->source);
+	p->freed = true;
+	if (!p->busy)
+		destroy(p);
+}
+
+/* ---- events -------------------------------------------------------------- */
+
+/* Deliver what the endpoint has to tell. The owner may free the port from there. */
+static void deliver(struct port *p)
+{
+	struct conn *c;
+	struct conn_event ev;
+	bool accepted, any = false;
+	while (!p->freed && endpoint_poll_event(p->endpoint, &c, &ev, &accepted)) {
+		any = true;
+		p->ops->event(p, c, &ev, accepted);
+	}
+	if (any && !p->freed && p->ops->batch_end)
+		p->ops->batch_end(p);
+}
+
+static void set_deadline(struct port *p)
+{
+	timer_set(p->engine, &p->timer, endpoint_deadline(p->endpoint));
+}
+
+static void timed_out(struct timer *t)
+{
+	struct port *p = OF(timer, t);
+	enter(p);
+	endpoint_on_timeout(p->endpoint, engine_now_us(p->engine));
+	deliver(p);
+	if (!p->freed)
+		engine_defer(p->engine, &p->tx);
+	leave(p);
+}
+
+/* ---- receiving ----------------------------------------------------------- */
+
+static void rng_system(void *arg, void *buf, size_t len)
+{
+	(void)arg;
+	arc4random_buf(buf, len);
+}
 
 static void feed(struct port *p, const struct udp_rx *rx)
 {
+	const uint64_t now_us = engine_refresh_now(p->engine);
 	struct datagram d[TRAIN_DATAGRAMS];
-	size_t n = 0, off = 0;
 	p->stats.trains_in++;
 	p->stats.bytes_in += rx->len;
-	while (off < rx->len) {
-		size_t len = rx->len - off < rx->seg ? rx->len - off : rx->seg;
-		d[n++] = (struct datagram){ .data = rx->buf + off, .len = len, .local = rx->local,
-					    .remote = rx->remote, .ecn = rx->ecn };
-		off += len;
-		if (n < TRAIN_DATAGRAMS && off < rx->len)
-			continue;
+	for (size_t off = 0; off < rx->len;) {
+		size_t n = 0;
+		for (; off < rx->len && n < TRAIN_DATAGRAMS; n++, off += rx->seg) {
+			const size_t left = rx->len - off;
+			d[n] = (struct datagram){ .data = rx->buf + off, .len = left < rx->seg ? left : rx->seg,
+						  .local = rx->local, .remote = rx->remote, .ecn = rx->ecn };
+		}
 		p->stats.datagrams_in += n;
-		endpoint_recv(p->endpoint, d, n, now(p));
-		n = 0;
+		endpoint_recv(p->endpoint, d, n, now_us);
 	}
 }
 
 static void receive(struct port *p)
 {
 	struct udp_rx rx;
-	int r = 1;
-	for (int i = 0; i < RX_TRAINS && r == 1; i++) {
-		r = udp_recv(&p->udp, p->rx, sizeof(p->rx), &rx);
-		if (r == 1)
-			feed(p, &rx);
+	int n = 0;
+	/* Whatever recvmsg refuses for good is no more final than a lost packet: the next edge tries again. */
+	while (n < RX_TRAINS && udp_recv(&p->udp, engine_rx_buf(p->engine), ENGINE_BUF, &rx) > 0) {
+		feed(p, &rx);
+		n++;
 	}
-	p->readable = r == 1;
+	deliver(p);
+	if (p->freed)
+		return;
+	/* Sending comes before receiving more. The edge is used up: we have to remember ourselves. */
+	engine_defer(p->engine, &p->tx);
+	if (n == RX_TRAINS)
+		engine_defer(p->engine, &p->rx_more);
 }
 
-static void errors(struct port *p)
+static void receive_more(struct deferred *d)
+{
+	struct port *p = OF(rx_more, d);
+	enter(p);
+	receive(p);
+	leave(p);
+}
+
+static void take_errors(struct port *p)
 {
 	struct addr remote;
 	int err;
 	while (udp_error(&p->udp, &remote, &err))
-		endpoint_unreachable(p->endpoint, &remote, err, now(p));
+		endpoint_unreachable(p->endpoint, &remote, err, engine_now_us(p->engine));
 }
 
-static void events(struct port *p)
+static void ready(struct source *s, uint32_t events)
 {
-	struct conn_event ev;
-	struct conn *c;
-	bool accepted, any = false;
-	if (p->in_events)
-		return;
-	p->in_events = true;
-	while (endpoint_poll_event(p->endpoint, &c, &ev, &accepted)) {
-		any = true;
-		p->ops->event(p, c, &ev, accepted);
-	}
-	p->in_events = false;
-	if (any)
-		p->ops->batch_end(p);
+	struct port *p = OF(source, s);
+	enter(p);
+	if (events & EPOLLERR)
+		take_errors(p);
+	if (!p->rx_more.queued)
+		receive(p);
+	if (!p->freed)
+		engine_defer(p->engine, &p->tx);
+	leave(p);
 }
 
-/* ---- out ----------------------------------------------------------------- */
+/* ---- sending ------------------------------------------------------------- */
 
-/* true: the train is gone, or lost to a transient error, which QUIC repairs. Else EPOLLOUT will call: it is
- * only asked for now, because it would report every completed send. */
-static bool send_train(struct port *p)
+static void count_sent(struct port *p, size_t len, size_t seg)
 {
-	struct train *t = &p->train;
-	int r = udp_send(&p->udp, t->buf, t->len, t->seg, &p->train_off, &t->local, &t->remote, t->ecn);
-	if (r == 0) {
-		source_set(p->engine, &p->source, EPOLLIN | EPOLLOUT);
-		return false;
-	}
-	p->stats.send_errors += r < 0;
 	p->stats.trains_out++;
-	p->stats.bytes_out += t->len;
-	p->stats.datagrams_out += (t->len + t->seg - 1) / t->seg;
-	p->train_off = t->len;
+	p->stats.bytes_out += len;
+	p->stats.datagrams_out += (len + seg - 1) / seg;
+}
+
+/* Keep the rest of a train until the socket has room. Without memory it is lost, as packets are. */
+static void hold(struct port *p, const struct train *t, size_t off)
+{
+	p->held = (struct held){ .buf = mem_alloc(t->len - off), .len = t->len - off, .seg = t->seg,
+				 .local = t->local, .remote = t->remote, .ecn = t->ecn };
+	if (p->held.buf)
+		memcpy(p->held.buf, t->buf + off, t->len - off);
+	else
+		p->stats.send_errors++;
+	source_set(p->engine, &p->source, EPOLLIN | EPOLLOUT);
+}
+
+/* False: still no room. */
+static bool send_held(struct port *p)
+{
+	struct held *h = &p->held;
+	if (!h->buf)
+		return true;
+	int r = udp_send(&p->udp, h->buf, h->len, h->seg, &h->off, &h->local, &h->remote, h->ecn);
+	if (r == 0)
+		return false;
+	if (r < 0)
+		p->stats.send_errors++;
+	mem_free(h->buf);
+	h->buf = NULL;
+	source_set(p->engine, &p->source, EPOLLIN);
 	return true;
 }
 
-static void transmit(struct port *p)
+/* Send trains until there are none (0), the socket is full (0, it will tell) or this turn's share is used up (1). */
+static int send_trains(struct port *p)
 {
-	size_t segs = p->udp.max_segs ? p->udp.max_segs : 1;
-	if (p->train_off < p->train.len && !send_train(p))
-		return;
+	const size_t cap = p->udp.family == AF_INET6 ? UDP_TRAIN_MAX6 : UDP_TRAIN_MAX;
 	for (int i = 0; i < TX_TRAINS; i++) {
-		p->train = (struct train){ .buf = p->tx, .cap = sizeof(p->tx), .max_segs = segs };
-		p->train_off = 0;
-		if (!endpoint_poll_transmit(p->endpoint, &p->train, now(p))) {
-			p->train.len = 0;
-			return;
+		struct train t = { .buf = engine_tx_buf(p->engine), .cap = cap, .max_segs = p->udp.max_segs };
+		size_t off = 0;
+		if (!endpoint_poll_transmit(p->endpoint, &t, engine_refresh_now(p->engine)))
+			return 0;
+		count_sent(p, t.len, t.seg);
+		int r = udp_send(&p->udp, t.buf, t.len, t.seg, &off, &t.local, &t.remote, t.ecn);
+		if (r == 0) {
+			hold(p, &t, off);
+			return 0;
 		}
-		if (!send_train(p))
-			return;
+		if (r < 0)
+			p->stats.send_errors++;
 	}
-	engine_defer(p->engine, &p->turn);
+	return 1;
 }
 
-/* ---- turns --------------------------------------------------------------- */
-
-/* What was sent may have raised events too (a close, a failure): hence twice. */
-static void turn_end(struct deferred *d)
+static void transmit(struct deferred *d)
 {
-	struct port *p = (struct port *)((char *)d - offsetof(struct port, turn));
-	if (p->readable)
-		receive(p);
-	events(p);
-	transmit(p);
-	events(p);
-	timer_set(p->engine, &p->timer, endpoint_deadline(p->endpoint));
-	if (p->readable)
-		engine_defer(p->engine, &p->turn);
+	struct port *p = OF(tx, d);
+	enter(p);
+	if (send_held(p) && send_trains(p))
+		engine_defer(p->engine, &p->tx);
+	deliver(p);
+	if (!p->freed)
+		set_deadline(p);
+	leave(p);
 }
 
-static void port_ready(struct source *s, uint32_t ready)
+/* ---- for the owner ------------------------------------------------------- */
+
+static struct endpoint *make_endpoint(const struct engine *e, const struct endpoint_config *cfg)
 {
-	struct port *p = (struct port *)((char *)s - offsetof(struct port, source));
-	if (ready & EPOLLERR)
-		errors(p);
-	if (ready & EPOLLOUT)
-		source_set(p->engine, s, EPOLLIN);
-	if (ready & EPOLLIN) {
-		receive(p);
-		events(p);
+	struct endpoint_config own = *cfg;
+	own.rng = (struct rng){ rng_system, NULL };
+	struct endpoint *ep = endpoint_new(&own, engine_now_us(e));
+	explicit_bzero(&own, sizeof(own));
+	return ep;
+}
+
+struct port *port_new(struct engine *e, const struct addr *bind, bool reuse_port, const struct port_ops *ops, void *arg,
+		      const struct endpoint_config *cfg)
+{
+	int err = ENOMEM;
+	struct port *p = mem_zalloc(sizeof(*p));
+	if (!p)
+		goto fail;
+	p->engine = e;
+	p->ops = ops;
+	p->arg = arg;
+	p->timer.fired = timed_out;
+	p->tx.run = transmit;
+	p->rx_more.run = receive_more;
+	p->endpoint = make_endpoint(e, cfg);
+	if (!p->endpoint)
+		goto fail_port;
+	if (udp_open(&p->udp, bind, reuse_port) < 0) {
+		err = errno;
+		goto fail_endpoint;
 	}
-	engine_defer(p->engine, &p->turn);
+	if (!source_add(e, &p->source, p->udp.fd, EPOLLIN, ready))
+		return p;
+	err = errno;
+	udp_close(&p->udp);
+fail_endpoint:
+	endpoint_free(p->endpoint);
+fail_port:
+	mem_free(p);
+fail:
+	errno = err;
+	return NULL;
 }
 
-static void port_timer(struct timer *t)
+int port_route(const struct port *p, const struct addr *remote, struct addr *local)
 {
-	struct port *p = (struct port *)((char *)t - offsetof(struct port, timer));
-	endpoint_on_timeout(p->endpoint, now(p));
-	events(p);
-	engine_defer(p->engine, &p->turn);
+	*local = p->udp.local;
+	if (!p->udp.wildcard)
+		return 0;
+	int fd = socket(p->udp.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	socklen_t len = sizeof(*local);
+	int r = connect(fd, &remote->sa, addr_len(remote));
+	if (!r)
+		r = getsockname(fd, &local->sa, &len);
+	int err = errno;
+	close(fd);
+	errno = err;
+	if (r < 0)
+		return -1;
+	if (p->udp.family == AF_INET6)
+		local->in6.sin6_port = p->udp.local.in6.sin6_port;
+	else
+		local->in4.sin_port = p->udp.local.in4.sin_port;
+	return 0;
 }
 
 void port_touch(struct port *p, struct conn *c)
 {
 	endpoint_touch(p->endpoint, c);
-	engine_defer(p->engine, &p->turn);
-}
-
-/* ---- life ---------------------------------------------------------------- */
-
-struct port *port_new(struct engine *e, const struct addr *bind, bool reuse_port, const struct port_ops *ops, void *arg,
-		      const struct endpoint_config *cfg)
-{
-	struct endpoint_config own = *cfg;
-	struct port *p = mem_zalloc(sizeof(*p));
-	if (!p) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	p->engine = e;
-	p->ops = ops;
-	p->arg = arg;
-	p->turn.run = turn_end;
-	p->timer.fired = port_timer;
-	own.rng = (struct rng){ random_fill, NULL };
-	p->endpoint = endpoint_new(&own, now(p));
-	if (!p->endpoint) {
-		errno = ENOMEM;
-		goto no_endpoint;
-	}
-	if (udp_open(&p->udp, bind, reuse_port))
-		goto no_socket;
-	if (source_add(e, &p->source, p->udp.fd, EPOLLIN, port_ready) == 0)
-		return p;
-	int saved = errno;
-	udp_close(&p->udp);
-	errno = saved;
-no_socket:
-	endpoint_free(p->endpoint);
-no_endpoint:
-	mem_free(p);
-	return NULL;
-}
-
-void port_free(struct port *p)
-{
-	assert(!p->in_events);
-	timer_clear(p->engine, &p->timer);
-	engine_undefer(p->engine, &p->turn);
-	source_close(p->engine, &p->source);
-	endpoint_free(p->endpoint);
-	mem_free(p);
+	engine_defer(p->engine, &p->tx);
 }
 
 struct endpoint *port_endpoint(const struct port *p) { return p->endpoint; }
 void *port_arg(const struct port *p) { return p->arg; }
 struct engine *port_engine(const struct port *p) { return p->engine; }
 const struct addr *port_local(const struct port *p) { return &p->udp.local; }
-
 void port_stats(const struct port *p, struct port_stats *out) { *out = p->stats; }
-
-int port_route(const struct port *p, const struct addr *remote, struct addr *local)
-{
-	socklen_t len = sizeof(*local);
-	int fd = socket(remote->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0), saved;
-	if (fd < 0)
-		return -1;
-	int r = connect(fd, &remote->sa, addr_len(remote));
-	if (!r)
-		r = getsockname(fd, &local->sa, &len);
-	saved = errno;
-	close(fd);
-	errno = saved;
-	if (r)
-		return -1;
-	if (local->sa.sa_family == AF_INET6)
-		local->in6.sin6_port = p->udp.local.in6.sin6_port;
-	else
-		local->in4.sin_port = p->udp.local.in4.sin_port;
-	return 0;
-}

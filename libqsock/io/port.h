@@ -16,8 +16,8 @@ struct port_ops {
 	void (*batch_end)(struct port *p);
 };
 
-/* bind: local address and port (port 0: any). NULL and errno (EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOMEM...). rng and
- * keys of the endpoint come from libbsd's arc4random. */
+/* bind: local address and port (port 0: any). NULL and errno (EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOMEM...). randomness
+ * comes from libbsd's arc4random, whatever cfg says. */
 struct port *port_new(struct engine *e, const struct addr *bind, bool reuse_port, const struct port_ops *ops, void *arg,
 		      const struct endpoint_config *cfg);
 /* Frees the endpoint and its connections silently. */

@@ -280,12 +280,12 @@ static void drop_garbage(int fd)
 	}
 }
 
-void sconn_take_records(struct sconn *c)
+static void take_records(struct sconn *c)
 {
 	struct record r;
 	int fds[2];
-	if (!c->established)
-		return;		/* there is filler in it */
+	if (!c->established || c->source.fd < 0)
+		return;		/* connecting: there is filler in it */
 	for (;;) {
 		if (mailbox_recv_retaining(c->source.fd, &r, fds) > 0) {
 			on_record(c, &r, fds);
@@ -297,12 +297,20 @@ void sconn_take_records(struct sconn *c)
 	}
 }
 
+void side_take_records(struct side *side)
+{
+	struct sconn *c;
+	TAILQ_FOREACH(c, &side->conns, link)
+		take_records(c);
+	side_work(side);
+}
+
 static void ready(struct source *src, uint32_t events)
 {
 	struct sconn *c = owner_of(src, struct sconn, source);
 	struct side *side = c->side;
 	if (events & EPOLLIN)
-		sconn_take_records(c);
+		take_records(c);
 	if (events & EPOLLHUP)
 		sconn_abandon(c);
 	else

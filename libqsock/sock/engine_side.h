@@ -50,7 +50,8 @@ struct side {			/* engine_data: everything there is */
 	struct blockpool *pool;		/* of stream bytes */
 };
 
-static inline struct side *side_of(const struct engine *e) { return engine_data(e); }
+/* lifecycle.c: whoever links one of these files gets the engine's hooks with it. NULL: no memory at the start. */
+struct side *side_of(const struct engine *e);
 
 /* ---- object.c ------------------------------------------------------------- */
 
@@ -161,7 +162,7 @@ void sconn_touch(struct sconn *c);
 void sconn_check(struct sconn *c);
 /* The application's descriptor is gone or will never be. */
 void sconn_abandon(struct sconn *c);
-void sconn_take_records(struct sconn *c);	/* what lies in the mailbox */
+void side_take_records(struct side *side);	/* what lies in all mailboxes */
 /* Everything written was handed over and acknowledged (for the engine's stop). */
 bool sconn_delivered(struct sconn *c);
 void sconn_free(struct sconn *c);		/* with its streams; the conn is dropped */

@@ -7,6 +7,11 @@
 
 #define POOL_BLOCKS 1024	/* of BLOCK_LARGE, 16 MB: what a few fast streams have in flight */
 
+struct side *side_of(const struct engine *e)
+{
+	return engine_data(e);
+}
+
 static void started(struct engine *e)
 {
 	struct side *side = mem_zalloc(sizeof(*side));
@@ -31,9 +36,7 @@ static void stop(struct engine *e)
 	struct sstream *s, *next;
 	if (!side)
 		return;
-	TAILQ_FOREACH(c, &side->conns, link)
-		if (c->source.fd >= 0)
-			sconn_take_records(c);
+	side_take_records(side);
 	side->phase = PHASE_DRAINING;
 	TAILQ_FOREACH(p, &side->ports, link)
 		endpoint_listen(port_endpoint(p->port), NULL);

@@ -54,11 +54,21 @@ void obj_remove(struct side *side, struct sock_obj *o)
 	o->cookie = 0;
 }
 
-struct sock_obj *sock_find(struct engine *e, uint64_t cookie)
+static struct sock_obj *lookup(struct side *side, uint64_t cookie)
 {
 	struct sock_obj key = { .cookie = cookie };
+	return RB_FIND(sock_tree, &side->objs, &key);
+}
+
+/* A stream that was just opened may still be a record in a mailbox that epoll has not reported yet. */
+struct sock_obj *sock_find(struct engine *e, uint64_t cookie)
+{
 	struct side *side = side_of(e);
-	return side && cookie ? RB_FIND(sock_tree, &side->objs, &key) : NULL;
+	struct sock_obj *o = side && cookie ? lookup(side, cookie) : NULL;
+	if (o || !side || !cookie || sock_grave(e, cookie))
+		return o;
+	side_take_records(side);
+	return lookup(side, cookie);
 }
 
 struct sock_obj *obj_any(struct side *side, enum sock_kind kind)

@@ -1,0 +1,476 @@
+/* Streams over descriptors, on loopback: the promises an application lives by. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/loopback.h"
+
+static int conn[2];
+
+static int setup(void **state)
+{
+	loopback_pair(*state, conn);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	for (int i = 0; i < 2; i++)
+		if (conn[i] >= 0)
+			close(conn[i]);
+	return 0;
+}
+
+static void expect_text(int fd, const char *text)
+{
+	char buf[64];
+	int end;
+	size_t n = strlen(text);
+	assert_int_equal(read_upto(fd, buf, n, &end), n);
+	assert_memory_equal(buf, text, n);
+	assert_int_equal(end, 0);
+}
+
+static void expect_end(int fd, int want)
+{
+	char c;
+	int end;
+	assert_int_equal(read_upto(fd, &c, 1, &end), 0);
+	assert_int_equal(end, want);
+}
+
+static void stream__echo(void **state)
+{
+	int s[2];
+	loopback_stream(conn, s, 0);
+	write_all(s[0], "hello", 5);
+	expect_text(s[1], "hello");
+	write_all(s[1], "world", 5);
+	expect_text(s[0], "world");
+	close(s[0]);
+	close(s[1]);
+}
+
+static void stream__opened_by_the_server_and_silent__arrives(void **state)
+{
+	const int back[2] = { conn[1], conn[0] };
+	int s[2];
+	loopback_stream(back, s, 0);
+	write_all(s[1], "first", 5);
+	expect_text(s[0], "first");
+	close(s[0]);
+	close(s[1]);
+}
+
+static void stream__half_close__both_ways(void **state)
+{
+	int s[2];
+	loopback_stream(conn, s, 0);
+	write_all(s[0], "question", 8);
+	assert_int_equal(shutdown(s[0], SHUT_WR), 0);
+	expect_text(s[1], "question");
+	expect_end(s[1], 1);
+	write_all(s[1], "answer", 6);
+	close(s[1]);
+	expect_text(s[0], "answer");
+	expect_end(s[0], 1);
+	close(s[0]);
+}
+
+static void stream__written_and_closed_at_once__is_delivered(void **state)
+{
+	for (int i = 0; i < 50; i++) {
+		int s = qsock_open_stream(conn[0], 0), r;
+		assert_true(s >= 0);
+		write_all(s, "gone", 4);
+		close(s);
+		r = qsock_accept_stream(conn[1], 0);
+		assert_true(r >= 0);
+		expect_text(r, "gone");
+		expect_end(r, 1);
+		close(r);
+	}
+}
+
+static void stream__unidirectional(void **state)
+{
+	int s[2];
+	char c;
+	loopback_stream(conn, s, QSOCK_UNI);
+	wait_for(s[0], POLLRDHUP);
+	assert_int_equal(read(s[0], &c, 1), 0);
+	assert_int_equal(send(s[1], "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	write_all(s[0], "one way", 7);
+	close(s[0]);
+	expect_text(s[1], "one way");
+	expect_end(s[1], 1);
+	close(s[1]);
+}
+
+static void stream__reset__data_then_econnreset_and_the_code(void **state)
+{
+	struct qsock_error err;
+	int s[2];
+	loopback_stream(conn, s, 0);
+	write_all(s[0], "before", 6);
+	expect_text(s[1], "before");
+	assert_int_equal(qsock_reset(s[0], 77), 0);
+	expect_end(s[1], -1);
+	assert_int_equal(qsock_error(s[1], &err), 0);
+	assert_int_equal(err.kind, QSOCK_ERR_STREAM_RESET);
+	assert_int_equal(err.code, 77);
+	assert_int_equal(err.by_peer, 1);
+	assert_int_equal(send(s[0], "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	/* The other half came back as a reset with the same code. */
+	expect_end(s[0], -1);
+	close(s[0]);
+	close(s[1]);
+}
+
+static void stream__stop_sending__epipe_while_data_still_flows_back(void **state)
+{
+	struct qsock_error err;
+	int s[2];
+	loopback_stream(conn, s, 0);
+	write_all(s[0], "a", 1);
+	expect_text(s[1], "a");
+	assert_int_equal(qsock_stop_sending(s[1], 9), 0);
+	wait_for(s[0], POLLOUT);
+	while (send(s[0], "x", 1, MSG_NOSIGNAL) == 1)
+		usleep(1000);
+	assert_int_equal(errno, EPIPE);
+	assert_int_equal(qsock_error(s[0], &err), 0);
+	assert_int_equal(err.kind, QSOCK_ERR_STOP_SENDING);
+	assert_int_equal(err.code, 9);
+	write_all(s[1], "still", 5);
+	shutdown(s[1], SHUT_WR);
+	expect_text(s[0], "still");
+	expect_end(s[0], 1);
+	close(s[0]);
+	close(s[1]);
+}
+
+static void stream__qsock_close__data_then_econnreset_on_streams_and_connection(void **state)
+{
+	struct qsock_error err;
+	char text[300];
+	int s[2];
+	loopback_stream(conn, s, 0);
+	write_all(s[0], "last", 4);
+	expect_text(s[1], "last");
+	assert_int_equal(qsock_close(conn[0], 5, "enough"), 0);
+	expect_end(s[1], -1);
+	expect_end(s[0], -1);
+	assert_int_equal(qsock_error(s[1], &err), 0);
+	assert_int_equal(err.kind, QSOCK_ERR_APPLICATION);
+	assert_int_equal(err.code, 5);
+	assert_string_equal(err.reason, "enough");
+	assert_int_equal(qsock_accept_stream(conn[1], 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(qsock_error(conn[1], &err), 0);
+	assert_int_equal(err.code, 5);
+	assert_non_null(strstr(qsock_strerror(&err, text, sizeof(text)), "enough"));
+	close(s[0]);
+	close(s[1]);
+}
+
+static void connection__closed_after_its_streams__ends_cleanly(void **state)
+{
+	int s[2];
+	loopback_stream(conn, s, 0);
+	write_all(s[0], "bye", 3);
+	close(s[0]);
+	close(conn[0]);
+	conn[0] = -1;
+	expect_text(s[1], "bye");
+	expect_end(s[1], 1);
+	close(s[1]);
+	assert_int_equal(qsock_accept_stream(conn[1], 0), -1);
+	assert_int_equal(errno, ENOTCONN);
+}
+
+/* ---- bulk and back-pressure --------------------------------------------------- */
+
+#define BULK (8 << 20)
+
+static uint8_t pattern(size_t i) { return (uint8_t)(i * 2654435761u >> 24); }
+
+static void *bulk_writer(void *arg)
+{
+	int fd = *(int *)arg;
+	static uint8_t buf[65536];
+	for (size_t off = 0; off < BULK; off += sizeof(buf)) {
+		for (size_t i = 0; i < sizeof(buf); i++)
+			buf[i] = pattern(off + i);
+		write_all(fd, buf, sizeof(buf));
+	}
+	shutdown(fd, SHUT_WR);
+	return NULL;
+}
+
+static void check_bulk(int fd)
+{
+	static uint8_t buf[100000];
+	size_t off = 0;
+	ssize_t n;
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		for (ssize_t i = 0; i < n; i++, off++)
+			if (buf[i] != pattern(off))
+				fail_msg("byte %zu is wrong", off);
+	assert_int_equal(n, 0);
+	assert_int_equal(off, BULK);
+}
+
+static void stream__bulk__arrives_whole_and_in_order(void **state)
+{
+	pthread_t t;
+	int s[2];
+	loopback_stream(conn, s, 0);
+	assert_int_equal(pthread_create(&t, NULL, bulk_writer, &s[0]), 0);
+	check_bulk(s[1]);
+	pthread_join(t, NULL);
+	close(s[0]);
+	close(s[1]);
+}
+
+/* A reader that does not read stops the writer; nothing is lost when it goes on. */
+static void stream__slow_reader__writer_gets_eagain(void **state)
+{
+	static uint8_t buf[65536];
+	size_t sent = 0, got = 0;
+	int s[2];
+	loopback_stream(conn, s, 0);
+	fcntl(s[0], F_SETFL, O_NONBLOCK);
+	for (;;) {
+		struct pollfd p = { .fd = s[0], .events = POLLOUT };
+		if (!poll(&p, 1, 500))
+			break;
+		for (size_t i = 0; i < sizeof(buf); i++)
+			buf[i] = pattern(sent + i);
+		ssize_t w = write(s[0], buf, sizeof(buf));
+		if (w > 0)
+			sent += (size_t)w;
+		else
+			assert_int_equal(errno, EAGAIN);
+		assert_true(sent < 64 << 20);
+	}
+	shutdown(s[0], SHUT_WR);
+	for (ssize_t n; (n = read(s[1], buf, sizeof(buf))) > 0;)
+		for (ssize_t i = 0; i < n; i++, got++)
+			if (buf[i] != pattern(got))
+				fail_msg("byte %zu is wrong", got);
+	assert_int_equal(got, sent);
+	close(s[0]);
+	close(s[1]);
+}
+
+/* ---- limits --------------------------------------------------------------------- */
+
+static void open_stream__at_the_limit__pollout_when_one_ends(void **state)
+{
+	int s[101], r[100];
+	for (int i = 0; i < 100; i++) {
+		s[i] = qsock_open_stream(conn[0], 0);
+		assert_true(s[i] >= 0);
+		r[i] = qsock_accept_stream(conn[1], 0);
+		assert_true(r[i] >= 0);
+	}
+	s[100] = qsock_open_stream(conn[0], QSOCK_NONBLOCK);
+	assert_true(s[100] >= 0);
+	assert_int_equal(qsock_stream_id(s[100]), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(poll_now(s[100], POLLOUT), 0);
+	assert_int_equal(write(s[100], "x", 1), -1);
+	assert_int_equal(errno, EAGAIN);
+	for (int i = 0; i < 40; i++) {
+		close(s[i]);
+		close(r[i]);
+	}
+	assert_int_equal(wait_for(s[100], POLLOUT), POLLOUT);
+	assert_int_equal(qsock_stream_id(s[100]), 400);
+	write_all(s[100], "late", 4);
+	int last = qsock_accept_stream(conn[1], 0);
+	expect_text(last, "late");
+	close(last);
+	close(s[100]);
+	for (int i = 40; i < 100; i++) {
+		close(s[i]);
+		close(r[i]);
+	}
+}
+
+/* ---- processes -------------------------------------------------------------------- */
+
+static int wait_child(pid_t child)
+{
+	int status;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status;
+}
+
+/* A child that inherited the connection opens a stream and accepts one. */
+static void fork__child_opens_and_accepts_streams(void **state)
+{
+	char buf[8];
+	pid_t child = fork();
+	if (!child) {
+		int s = qsock_open_stream(conn[0], 0);
+		if (s < 0 || write(s, "child", 5) != 5)
+			_exit(1);
+		close(s);
+		s = qsock_accept_stream(conn[0], 0);
+		_exit(s < 0 || read(s, buf, 2) != 2 || read(s, buf, 1) != 0 ? 2 : 0);
+	}
+	int s = qsock_accept_stream(conn[1], 0);
+	expect_text(s, "child");
+	expect_end(s, 1);
+	close(s);
+	s = qsock_open_stream(conn[1], 0);
+	write_all(s, "ok", 2);
+	shutdown(s, SHUT_WR);
+	assert_int_equal(wait_child(child), 0);
+	close(s);
+}
+
+#define LINGER_BYTES (1 << 20)
+
+/* Programs of their own, so that they start without an engine and end as programs do. */
+static int child_main(char **argv)
+{
+	struct loopback lb = { .client = { .ca_file = argv[3], .idle_timeout_ms = 500 } };
+	static char buf[LINGER_BYTES];
+	lb.addr.sin_family = AF_INET;
+	lb.addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	lb.addr.sin_port = (in_port_t)atoi(argv[2]);
+	int c = loopback_connect(&lb), s = qsock_open_stream(c, 0);
+	if (s < 0)
+		return 1;
+	if (!strcmp(argv[1], "exit")) {
+		memset(buf, 'z', sizeof(buf));
+		write_all(s, buf, sizeof(buf));
+		return 0;
+	}
+	write_all(s, "unfinished", 10);
+	for (;;)
+		pause();
+}
+
+static pid_t start_child(struct loopback *lb, const char *what)
+{
+	char port[16];
+	snprintf(port, sizeof(port), "%u", (unsigned)lb->addr.sin_port);
+	fflush(NULL);
+	pid_t child = fork();
+	if (!child) {
+		execl("/proc/self/exe", "child", what, port, lb->client.ca_file, NULL);
+		_exit(127);
+	}
+	return child;
+}
+
+/* exit() waits until what was written is acknowledged. */
+static void exit__lingers_until_everything_is_delivered(void **state)
+{
+	struct loopback *lb = *state;
+	static char buf[LINGER_BYTES];
+	size_t got = 0;
+	ssize_t n;
+	pid_t child = start_child(lb, "exit");
+	int c = qsock_accept(lb->listener, NULL, NULL);
+	int s = qsock_accept_stream(c, 0);
+	while ((n = read(s, buf, sizeof(buf))) > 0)
+		got += (size_t)n;
+	assert_int_equal(n, 0);
+	assert_int_equal(got, sizeof(buf));
+	assert_int_equal(wait_child(child), 0);
+	close(s);
+	close(c);
+}
+
+/* Truncation never looks like an end of file: the killed program's peer notices by the idle timeout. */
+static void killed__peer_reads_econnreset(void **state)
+{
+	struct loopback *lb = *state;
+	struct qsock_error err;
+	pid_t child = start_child(lb, "hang");
+	int c = qsock_accept(lb->listener, NULL, NULL);
+	int s = qsock_accept_stream(c, 0);
+	expect_text(s, "unfinished");
+	kill(child, SIGKILL);
+	wait_child(child);
+	expect_end(s, -1);
+	assert_int_equal(qsock_error(s, &err), 0);
+	assert_int_equal(err.kind, QSOCK_ERR_IDLE_TIMEOUT);
+	close(s);
+	close(c);
+}
+
+/* ---- nothing stays ------------------------------------------------------------------ */
+
+/* epoll, signal, stderr, pidfd; the listener's end and its port */
+#define ENGINE_AT_REST 6
+
+static void descriptors__after_everything_is_closed__as_before(void **state)
+{
+	struct loopback *lb = *state;
+	int c[2], s[2];
+	teardown(state);
+	conn[0] = conn[1] = -1;
+	int app = fds_of_application();
+	loopback_pair(lb, c);
+	loopback_stream(c, s, 0);
+	write_all(s[0], "x", 1);
+	expect_text(s[1], "x");
+	for (int i = 0; i < 2; i++) {
+		close(s[i]);
+		close(c[i]);
+	}
+	assert_int_equal(fds_of_application(), app);
+	/* the client's port is there until its connection has drained */
+	for (int i = 0; fds_of_engine() > ENGINE_AT_REST && i < 5000; i++)
+		usleep(1000);
+	assert_int_equal(fds_of_engine(), ENGINE_AT_REST);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(int argc, char **argv)
+{
+	if (argc == 4)
+		return child_main(argv);
+	const struct CMUnitTest tests[] = {
+		T(stream__echo),
+		T(stream__opened_by_the_server_and_silent__arrives),
+		T(stream__half_close__both_ways),
+		T(stream__written_and_closed_at_once__is_delivered),
+		T(stream__unidirectional),
+		T(stream__reset__data_then_econnreset_and_the_code),
+		T(stream__stop_sending__epipe_while_data_still_flows_back),
+		T(stream__qsock_close__data_then_econnreset_on_streams_and_connection),
+		T(connection__closed_after_its_streams__ends_cleanly),
+		T(stream__bulk__arrives_whole_and_in_order),
+		T(stream__slow_reader__writer_gets_eagain),
+		T(open_stream__at_the_limit__pollout_when_one_ends),
+		T(fork__child_opens_and_accepts_streams),
+		T(exit__lingers_until_everything_is_delivered),
+		T(killed__peer_reads_econnreset),
+		T(descriptors__after_everything_is_closed__as_before),
+	};
+	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
+}

@@ -1,0 +1,185 @@
+#include "support/loopback.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "sock/sock.h"
+#include "support/certs.h"
+
+static struct loopback the_lb;
+static char cert[400], key[400], ca_path[400];
+static int64_t live;
+
+int loopback_group_setup(void **state)
+{
+	struct loopback *lb = &the_lb;
+	struct ca *ca = ca_make("loopback CA");
+	struct leaf_spec spec = { .san = "IP:127.0.0.1,DNS:localhost" };
+	testdir_make(lb->dir);
+	leaf_write(ca, &spec, lb->dir, "server");
+	ca_write(ca, lb->dir, "ca");
+	ca_free(ca);
+	snprintf(cert, sizeof(cert), "%s/server.crt", lb->dir);
+	snprintf(key, sizeof(key), "%s/server.key", lb->dir);
+	snprintf(ca_path, sizeof(ca_path), "%s/ca.crt", lb->dir);
+	lb->server = (struct qsock_config){ .cert_file = cert, .key_file = key };
+	lb->client = (struct qsock_config){ .ca_file = ca_path };
+	lb->listener = -1;
+	live = mem_test_live();
+	*state = lb;
+	return 0;
+}
+
+/* Nothing stays: no descriptor of the engine (it is gone), no allocation. */
+int loopback_group_teardown(void **state)
+{
+	struct loopback *lb = *state;
+	if (lb->listener >= 0)
+		close(lb->listener);
+	qsock_shutdown(1000);
+	sock_config_flush();
+	sessions_flush();
+	testdir_remove(lb->dir);
+	assert_int_equal(fds_of_engine(), -1);
+	assert_int_equal(mem_test_live(), live);
+	return 0;
+}
+
+void loopback_listen(struct loopback *lb)
+{
+	socklen_t len = sizeof(lb->addr);
+	if (lb->listener >= 0)
+		close(lb->listener);
+	lb->addr = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	lb->listener = qsock_socket(AF_INET, SOCK_STREAM, 0);
+	assert_true(lb->listener >= 0);
+	assert_int_equal(qsock_bind(lb->listener, (struct sockaddr *)&lb->addr, sizeof(lb->addr)), 0);
+	assert_int_equal(qsock_setsockopt(lb->listener, SOL_QUIC, QSOCK_CONFIG, &lb->server, sizeof(lb->server)), 0);
+	assert_int_equal(qsock_listen(lb->listener, 64), 0);
+	assert_int_equal(qsock_getsockname(lb->listener, (struct sockaddr *)&lb->addr, &len), 0);
+}
+
+int loopback_connect(const struct loopback *lb)
+{
+	int fd = qsock_socket(AF_INET, SOCK_STREAM, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(qsock_setsockopt(fd, SOL_QUIC, QSOCK_CONFIG, &lb->client, sizeof(lb->client)), 0);
+	if (qsock_connect(fd, (const struct sockaddr *)&lb->addr, sizeof(lb->addr))) {
+		struct qsock_error err;
+		char text[512];
+		int saved = errno;
+		qsock_error(fd, &err);
+		fail_msg("connect: %s (%s)", strerror(saved), qsock_strerror(&err, text, sizeof(text)));
+	}
+	return fd;
+}
+
+void loopback_pair(struct loopback *lb, int fd[2])
+{
+	if (lb->listener < 0)
+		loopback_listen(lb);
+	fd[0] = loopback_connect(lb);
+	fd[1] = qsock_accept(lb->listener, NULL, NULL);
+	assert_true(fd[1] >= 0);
+}
+
+void loopback_stream(const int conn[2], int fd[2], int flags)
+{
+	fd[0] = qsock_open_stream(conn[0], flags);
+	assert_true(fd[0] >= 0);
+	fd[1] = qsock_accept_stream(conn[1], 0);
+	assert_true(fd[1] >= 0);
+}
+
+static int entries(const char *path)
+{
+	DIR *d = opendir(path);
+	int n = 0;
+	if (!d)
+		return -1;
+	for (struct dirent *e; (e = readdir(d));)
+		n += e->d_name[0] != '.';
+	closedir(d);
+	return n;
+}
+
+int fds_of_application(void)
+{
+	return entries("/proc/self/fd") - 1;	/* without that of the directory */
+}
+
+int fds_of_engine(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	int n = -1;
+	assert_non_null(d);
+	for (struct dirent *e; (e = readdir(d));) {
+		char path[300], name[32] = "";
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", e->d_name);
+		FILE *f = fopen(path, "r");
+		if (!f)
+			continue;
+		if (fgets(name, sizeof(name), f) && !strcmp(name, "qsock-engine\n")) {
+			snprintf(path, sizeof(path), "/proc/self/task/%s/fd", e->d_name);
+			n = entries(path);
+		}
+		fclose(f);
+	}
+	closedir(d);
+	return n;
+}
+
+short poll_now(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	assert_true(poll(&p, 1, 0) >= 0);
+	return p.revents;
+}
+
+short wait_for(int fd, short events)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	assert_int_equal(poll(&p, 1, 10000), 1);
+	return p.revents;
+}
+
+size_t read_upto(int fd, void *buf, size_t n, int *end)
+{
+	size_t got = 0;
+	*end = 0;
+	while (got < n) {
+		ssize_t r = read(fd, (char *)buf + got, n - got);
+		if (r > 0) {
+			got += (size_t)r;
+			continue;
+		}
+		if (r < 0)
+			assert_int_equal(errno, ECONNRESET);
+		*end = r ? -1 : 1;
+		break;
+	}
+	return got;
+}
+
+void write_all(int fd, const void *buf, size_t n)
+{
+	const char *p = buf;
+	while (n) {
+		ssize_t w = write(fd, p, n);
+		assert_true(w > 0);
+		p += w;
+		n -= (size_t)w;
+	}
+}

@@ -1,0 +1,39 @@
+/* A QUIC server and client of the public interface on the loopback address, for
+ * tests over descriptors. Everything asserts on failure. */
+#ifndef SUPPORT_LOOPBACK_H
+#define SUPPORT_LOOPBACK_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "qsock.h"
+
+/* Certificates in a directory of their own, and configurations that use them; what tests may change. */
+struct loopback {
+	char dir[64];
+	struct qsock_config server, client;
+	struct sockaddr_in addr;	/* of the listener */
+	int listener;
+};
+int loopback_group_setup(void **state);		/* for cmocka: *state is a struct loopback */
+int loopback_group_teardown(void **state);
+
+/* A listener on a free port with lb->server. */
+void loopback_listen(struct loopback *lb);
+int loopback_connect(const struct loopback *lb);
+/* A connection: the client's end in fd[0], the accepted in fd[1]. */
+void loopback_pair(struct loopback *lb, int fd[2]);
+/* A stream opened on conn[0] and accepted on conn[1]. flags: QSOCK_UNI */
+void loopback_stream(const int conn[2], int fd[2], int flags);
+
+int fds_of_application(void);
+int fds_of_engine(void);	/* -1: there is none */
+/* Poll for events; revents. Asserts that something comes within 10 s. */
+short wait_for(int fd, short events);
+short poll_now(int fd, short events);
+/* Exactly n bytes, or until the end: bytes read, and *end: 0 more may come, 1 end of file, -1 ECONNRESET. */
+size_t read_upto(int fd, void *buf, size_t n, int *end);
+void write_all(int fd, const void *buf, size_t n);
+
+#endif
