@@ -238,6 +238,9 @@ static int feed(struct conn *c, enum level level)
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us)
 {
 	struct recvbuf *rb = &c->crypto[level].rx;
+	/* The rest of the very packet that brought the end of its level: nothing new. */
+	if (c->rec.space[level_space(level)].discarded)
+		return 0;
 	if (off + len > rb->read_off + CONN_CRYPTO_MAX)
 		return QE_CRYPTO_BUFFER_EXCEEDED;
 	int e = recvbuf_insert(rb, off, data, len, false);
@@ -249,6 +252,9 @@ int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data,
 	e = feed(c, level);
 	if (e)
 		return e;
+	/* TLS went on to the next level: what waits behind a gap of this one was never to be sent. RFC 9001 4.1.3 */
+	if (tls_read_level(c->tls) > level && rb->highest > rb->read_off)
+		return QE_PROTOCOL_VIOLATION;
 	if (tls_state(c->tls) == TLS_DONE && !c->established)
 		return complete(c, now_us);
 	if (c->established)

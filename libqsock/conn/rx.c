@@ -131,12 +131,19 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 		rx_unmask(c, p, mask[0], ecn, now_us);
 }
 
+/* A server takes them in large datagrams only (RFC 9000 14.1), a client only without a token (17.2.2). */
+static bool initial_acceptable(const struct conn *c, const struct packet *p, size_t datagram_len)
+{
+	return c->is_server ? datagram_len >= MIN_INITIAL_DATAGRAM : !p->token_len;
+}
+
 static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 {
 	struct rd r = rd_of(d->data, d->len);
 	struct cid first = { 0 };
 	struct packet p;
 	bool have_first = false;
+	uint64_t opened = c->packets_rx;
 	while (rd_left(&r) && c->state == CONN_ACTIVE) {
 		if (packet_parse(&r, c->cfg->cid_len, &p))
 			continue;
@@ -145,11 +152,12 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 			continue;
 		first = p.dcid;
 		have_first = true;
+		if (p.type == PACKET_INITIAL && !initial_acceptable(c, &p, d->len))
+			continue;
 		rx_packet(c, &p, d->ecn, now_us);
 	}
-	/* A client that fails to open any packet may be looking at a reset; checked per packet above,
-	 * and here for datagrams that did not even parse as ours. */
-	if (!have_first && conn_is_reset(c, d->data, d->len))
+	/* Where no packet was opened it may be a reset, of whatever form. RFC 9000 10.3, 10.3.1 */
+	if (c->packets_rx == opened && conn_is_reset(c, d->data, d->len))
 		conn_on_reset(c, now_us);
 }
 
@@ -188,16 +196,16 @@ static bool wanted(struct conn *c, const struct datagram *d)
 	c->bytes_rx += d->len;
 	c->amplify.received += d->len;
 	if (c->state == CONN_CLOSING)
-		close_on_packet(c);
+		close_on_packet(c, d->len);
 	return c->state == CONN_ACTIVE;
 }
 
-/* While closing, the peer's own close still moves us to draining. RFC 9000 10.2.1 is content
- * with the repeated close; nothing is decrypted then. */
+/* While closing nothing is decrypted: a peer that closes too gets our close again, and both end by time.
+ * RFC 9000 10.2.1 */
 void conn_recv(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 {
 	size_t i = 0;
-	bool was_blocked = amplify_budget(&c->amplify) == 0;
+	bool was_blocked = conn_amplify_blocked(c);
 	c->rx_processed = false;
 	while (i < n) {
 		size_t run = 0;

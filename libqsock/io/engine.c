@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/close_range.h>
+#include <openssl/crypto.h>
 
 #include "base/mem.h"
 #include "io/engine_int.h"
@@ -60,6 +61,8 @@ static struct host *host_get(void)
 		return other;
 	}
 	pthread_atfork(NULL, NULL, forked_child);
+	/* Exit handlers run in reverse: OpenSSL's, which frees what our last packets are made with, has to come after ours. */
+	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL);
 	atexit(at_exit);
 	return h;
 }

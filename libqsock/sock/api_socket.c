@@ -257,8 +257,10 @@ static int connect_result(int fd, int revents)
 	if (!(revents & (POLLERR | POLLHUP)))
 		return 0;
 	api_error_of(fd, &err);
+	if (err.kind == QSOCK_ERR_NONE)
+		return 0;	/* it was there, and the peer has closed it in good order since */
 	getsockopt(fd, SOL_SOCKET, SO_ERROR, &used, &(socklen_t){ sizeof(used) });
-	return fail(err.kind != QSOCK_ERR_NONE && err.os_errno ? err.os_errno : ECONNRESET);
+	return fail(err.os_errno ? err.os_errno : ECONNRESET);
 }
 
 int api_connect(int fd, const struct addr *remote, const char *name, int cancel)

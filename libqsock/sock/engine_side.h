@@ -177,7 +177,7 @@ enum half {
 	HALF_LOST,	/* rx only: the end has to read as ECONNRESET */
 };
 
-/* A stream's memory: two socket buffers (PAIR_BUFFER each), the receive window, the send buffer. */
+/* A stream's memory: two socket buffers (PAIR_BUFFER at most), the receive window, the send buffer. */
 struct sstream {
 	struct sock_obj obj;		/* cookie 0: no descriptor made yet */
 	struct source source;		/* fd < 0: none yet */

@@ -73,7 +73,7 @@ static void drop_fds(int fds[2])
 }
 
 /* One recvmsg of iov, which holds want bytes in all. */
-static int receive(int fd, struct iovec *iov, size_t n_iov, size_t want, int fds[2], int flags)
+static int recv_record(int fd, struct iovec *iov, size_t n_iov, size_t want, int fds[2], int flags)
 {
 	union fd_control control;
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = n_iov, .msg_control = &control,
@@ -96,7 +96,7 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 	fds[0] = fds[1] = -1;
 	if (slots_free(fd))
 		return -1;
-	return receive(fd, &iov, 1, sizeof(*r), fds, flags);
+	return recv_record(fd, &iov, 1, sizeof(*r), fds, flags);
 }
 
 /* The queue holds the retained byte, then records: take the old byte and all of
@@ -118,5 +118,5 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2])
 		return -1;
 	}
 	((uint8_t *)r)[sizeof(*r) - 1] = 0;
-	return receive(fd, iov, 2, sizeof(*r), fds, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	return recv_record(fd, iov, 2, sizeof(*r), fds, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 }

@@ -21,12 +21,18 @@ static void close_keeping_errno(int fd)
 	errno = saved;
 }
 
+static int set_buffer(int fd)
+{
+	int size = PAIR_BUFFER / 2;	/* the kernel doubles it */
+	return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 int pair_make(int fd[2], int flags, uint64_t *cookie)
 {
 	static const char filler = 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | flags, 0, fd))
 		return -1;
-	if (send(fd[0], &filler, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 && !cookie_of(fd[0], cookie))
+	if (!set_buffer(fd[0]) && send(fd[0], &filler, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 && !cookie_of(fd[0], cookie))
 		return 0;
 	close_keeping_errno(fd[0]);
 	close_keeping_errno(fd[1]);
@@ -50,9 +56,8 @@ ssize_t pair_block(int app_fd)
 /* Raising SO_SNDBUF wakes those who wait for POLLOUT; the filler goes after, but for the retained byte. */
 int pair_open(int app_dup, int engine_fd, size_t filler)
 {
-	int size = PAIR_BUFFER / 2;	/* the kernel doubles it */
 	char sink[8192];
-	if (setsockopt(app_dup, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)))
+	if (set_buffer(app_dup))
 		return -1;
 	while (filler) {
 		ssize_t n = recv(engine_fd, sink, filler < sizeof(sink) ? filler : sizeof(sink), MSG_DONTWAIT);

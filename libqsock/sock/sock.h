@@ -136,7 +136,9 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */
 
-#define PAIR_BUFFER (208 * 1024)	/* SO_SNDBUF of both ends, bytes: part of a stream's memory cap */
+/* Socket buffer of the application's end, bytes: part of a stream's memory cap. The retained byte keeps the whole piece it
+ * was written in accounted for, 64 KB and overhead after sendfile, and poll reports room below a quarter of this. */
+#define PAIR_BUFFER (416 * 1024)
 
 /* A socketpair(AF_UNIX, SOCK_STREAM): [0] application's end, [1] engine's, one filler byte queued in [1]. *cookie of [0]. 0 or -1/errno. */
 int pair_make(int fd[2], int flags, uint64_t *cookie);

@@ -232,7 +232,7 @@ static int make_end(struct sstream *s)
 	return 0;
 }
 
-/* Its bytes first, so that whoever accepts it finds them there. */
+/* Into the mailbox; then its bytes follow. 0, or -1/errno: not now. */
 int sstream_deliver(struct sstream *s)
 {
 	struct record r = { .type = RECORD_STREAM };
@@ -240,19 +240,21 @@ int sstream_deliver(struct sstream *s)
 		return -1;
 	r.cookie = s->obj.cookie;
 	r.stream_id = (int64_t)s->stream->id;
-	sstream_fill(s);
-	if (s->stream->peer_stopped)
-		on_stopped(s);
 	if (mailbox_send(s->conn->source.fd, &r, (int[2]){ s->app_end, -1 }, MSG_DONTWAIT)) {
 		if (errno != EPIPE)
 			return -1;
 		sstream_refuse(s);	/* the application shut its end: it wants no streams */
 		return 0;
 	}
+	/* Ours goes before there is anything to read: an application that has done with the stream and closes it
+	 * shall be the last holder, or its epoll would go on reporting it. */
 	close(s->app_end);
 	s->app_end = -1;
 	TAILQ_REMOVE(&s->conn->arrived, s, queue_link);
 	s->has_arrived = false;
+	sstream_fill(s);
+	if (s->stream->peer_stopped)
+		on_stopped(s);
 	if (s->conn->over)
 		sstream_lost(s);
 	else

@@ -66,6 +66,9 @@ static int fail_openssl(struct tls *t)
 		return tls_fail(t, QE_CRYPTO_LIB, openssl_text(t));
 	if (!t->text[0])
 		strlcpy(t->text, openssl_text(t), sizeof(t->text));
+	/* Bytes left over at a key change are no TLS alert in QUIC. RFC 9001 4.1.3 */
+	if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_NOT_ON_RECORD_BOUNDARY)
+		t->error = QE_PROTOCOL_VIOLATION;
 	return t->error;
 }
 
@@ -242,13 +245,14 @@ static int drive(struct tls *t)
 
 static int feed(struct tls *t, const uint8_t *data, size_t len)
 {
+	enum level level = t->rx_level;
 	int e = backend_feed(t, data, len);
 	if (e)
 		return tls_fail(t, e, "out of memory");
 	e = drive(t);
-	/* OpenSSL stops short only behind the last message of a level. RFC 8446 5.1, RFC 9001 4.1.3 */
-	if (!e && !backend_drained(t))
-		e = tls_fail(t, QE_TLS(SSL_AD_UNEXPECTED_MESSAGE), "handshake bytes left over at a key change");
+	/* Bytes behind the last message of a level. RFC 8446 5.1, RFC 9001 4.1.3 */
+	if (!e && !backend_drained(t) && (t->rx_level != level || t->state == TLS_DONE))
+		e = tls_fail(t, QE_PROTOCOL_VIOLATION, "handshake bytes left over at a key change");
 	return e;
 }
 
@@ -287,7 +291,7 @@ static int recv_post(struct tls *t, const uint8_t *data, size_t len)
 		size_t give = p == t->post_hdr ? sizeof(t->post_hdr) : n;
 		if (!t->post_left)
 			t->post_have = 0;
-		if (t->ssl && t->tickets <= TLS_TICKETS_MAX && feed(t, p, give))
+		if (t->tickets <= TLS_TICKETS_MAX && feed(t, p, give))
 			return t->error;
 	}
 	return 0;
@@ -356,9 +360,9 @@ static void free_ssl(struct tls *t)
 		/* An SSL freed without a close takes its session's right to be resumed with it. */
 		SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 	}
-	SSL_free(t->ssl);	/* may still give a buffer back to the backend */
-	t->ssl = NULL;
 	backend_free(t);
+	SSL_free(t->ssl);
+	t->ssl = NULL;
 	mem_free(t->params);
 	t->params = NULL;
 }
@@ -396,22 +400,6 @@ int tls_start(struct tls *t)
 	return t->cfg->is_server ? 0 : drive(t);
 }
 
-/* A client that asks for TLS's middlebox compatibility mode. The length of legacy_session_id stands at a fixed place
- * of the ClientHello: header 4, version 2, random 32. RFC 9001 8.4 */
-static int check_session_id(struct tls *t, const uint8_t *data, size_t len)
-{
-	const size_t at = 38;
-	if (t->hello_seen > at)
-		return 0;
-	if (t->hello_seen + len <= at) {
-		t->hello_seen += (uint8_t)len;
-		return 0;
-	}
-	uint8_t id_len = data[at - t->hello_seen];
-	t->hello_seen = at + 1;
-	return id_len ? tls_fail(t, QE_PROTOCOL_VIOLATION, "ClientHello with a legacy session id") : 0;
-}
-
 int tls_recv(struct tls *t, enum level level, const uint8_t *data, size_t len)
 {
 	if (t->error)
@@ -422,8 +410,6 @@ int tls_recv(struct tls *t, enum level level, const uint8_t *data, size_t len)
 		return tls_fail(t, QE_PROTOCOL_VIOLATION, "CRYPTO data at a level that is over or not yet begun");
 	if (t->state == TLS_DONE && t->cfg->is_server)	/* no message goes this way any more */
 		return tls_fail(t, QE_TLS(SSL_AD_UNEXPECTED_MESSAGE), "unexpected TLS message after the handshake");
-	if (t->cfg->is_server && check_session_id(t, data, len))
-		return t->error;
 	return t->state == TLS_DONE ? recv_post(t, data, len) : feed(t, data, len);
 }
 
@@ -437,8 +423,7 @@ void tls_release(struct tls *t)
 {
 	if (t->state != TLS_DONE || !t->ssl)
 		return;
-	/* A client waits for one session. Later tickets can be told apart and skipped without OpenSSL. */
-	if (t->cfg->is_server || (t->tickets && !t->post_have))
+	if (t->cfg->is_server)
 		free_ssl(t);
 	else
 		SSL_free_buffers(t->ssl);

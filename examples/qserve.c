@@ -1,0 +1,220 @@
+/* qserve: serve the files of a directory over QUIC (HTTP/0.9, ALPN hq-interop).
+ *     qserve [-b ADDRESS] [-p PORT] [--cert FILE --key FILE] [--retry] DIR
+ * A request is "GET /path\r\n" on a stream of its own; the answer is the file and a clean end. What cannot be served is
+ * a reset stream with a code as HTTP has them, never an empty file. One thread, one epoll, for any number of clients. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/openat2.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "qsock.h"
+
+enum { BAD_REQUEST = 400, NOT_FOUND = 404, FAILED = 500, BUSY = 503 };
+
+enum kind { LISTENER, CONNECTION, STREAM };
+struct item {
+	enum kind kind;
+	int fd;
+	int file;		/* STREAM: what is being sent, -1: the request is still coming */
+	off_t left;		/* bytes to send */
+	size_t len;
+	char request[1024];
+	struct item *paused;	/* out of descriptors: looked at again a little later */
+};
+
+static int epfd, root;
+static struct item *paused;
+static volatile sig_atomic_t stop;
+
+static void on_signal(int sig) { stop = 1; }
+
+static int watch(struct item *it, int op, uint32_t events)
+{
+	struct epoll_event ev = { .events = events, .data.ptr = it };
+	return epoll_ctl(epfd, op, it->fd, &ev);
+}
+
+static int add(enum kind kind, int fd)
+{
+	struct item *it = calloc(1, sizeof(*it));
+	if (it) {
+		*it = (struct item){ .kind = kind, .fd = fd, .file = -1 };
+		if (!watch(it, EPOLL_CTL_ADD, EPOLLIN))
+			return 0;
+	}
+	free(it);
+	close(fd);
+	return -1;
+}
+
+static void drop(struct item *it)
+{
+	if (it->file >= 0)
+		close(it->file);
+	close(it->fd);
+	free(it);
+}
+
+static void refuse(struct item *it, unsigned code)
+{
+	qsock_reset(it->fd, code);
+	drop(it);
+}
+
+/* Level-triggered epoll would spin on what cannot be taken now. */
+static void pause_item(struct item *it)
+{
+	watch(it, EPOLL_CTL_DEL, 0);
+	it->paused = paused;
+	paused = it;
+}
+
+static void resume_all(void)
+{
+	while (paused) {
+		struct item *it = paused;
+		paused = it->paused;
+		watch(it, EPOLL_CTL_ADD, EPOLLIN);
+	}
+}
+
+/* Connections from the listener, streams from a connection. */
+static void accept_some(struct item *it)
+{
+	for (int i = 0; i < 64; i++) {
+		int fd = it->kind == LISTENER ? qsock_accept4(it->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+					      : qsock_accept_stream(it->fd, QSOCK_NONBLOCK | QSOCK_CLOEXEC);
+		if (fd >= 0)
+			add(it->kind == LISTENER ? CONNECTION : STREAM, fd);
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			return pause_item(it);
+		else if (errno == EAGAIN || errno == EINTR || it->kind == LISTENER)
+			return;
+		else
+			return drop(it);	/* the connection is over; its streams go on by themselves */
+	}
+}
+
+static void send_some(struct item *it)
+{
+	while (it->left > 0) {
+		ssize_t n = sendfile(it->fd, it->file, NULL, it->left < 262144 ? (size_t)it->left : 262144);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;			/* a slow reader costs nobody else anything */
+		if (n < 0 && errno == EPIPE)
+			return drop(it);	/* the client wants no more of it */
+		if (n <= 0)
+			return refuse(it, FAILED);	/* unreadable, or shorter than it was: not a clean end */
+		it->left -= n;
+	}
+	drop(it);	/* close delivers what was written, then the clean end */
+}
+
+/* Beneath the directory and nowhere else, whatever the path and symbolic links say. */
+static void open_file(struct item *it, const char *path)
+{
+	struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
+				.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+	struct stat st;
+	it->file = (int)syscall(SYS_openat2, root, path + strspn(path, "/"), &how, sizeof(how));
+	if (it->file < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+		return refuse(it, BUSY);
+	if (it->file < 0 || fstat(it->file, &st) || !S_ISREG(st.st_mode))
+		return refuse(it, NOT_FOUND);
+	it->left = st.st_size;
+	watch(it, EPOLL_CTL_MOD, EPOLLOUT);
+	send_some(it);
+}
+
+static void read_request(struct item *it)
+{
+	ssize_t n = read(it->fd, it->request + it->len, sizeof(it->request) - 1 - it->len);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n < 0)
+		return drop(it);
+	it->len += (size_t)n;
+	it->request[it->len] = '\0';
+	size_t line = strcspn(it->request, "\r\n");
+	if (line == it->len && n > 0 && it->len < sizeof(it->request) - 1)
+		return;		/* more to come */
+	it->request[line] = '\0';
+	if (strncmp(it->request, "GET /", 5) || line == sizeof(it->request) - 1)
+		return refuse(it, BAD_REQUEST);
+	open_file(it, it->request + 4);
+}
+
+static int start(const char *dir, const char *host, const char *port, const struct qsock_config *cfg)
+{
+	struct sockaddr_in6 a;
+	struct qsock_error err;
+	char why[400], pin[65];
+	socklen_t len = sizeof(a);
+	int listener;
+	if ((root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0 || (epfd = epoll_create1(EPOLL_CLOEXEC)) < 0) {
+		fprintf(stderr, "qserve: %s: %s\n", dir, strerror(errno));
+		return -1;
+	}
+	if ((listener = qsock_serve(host, port, cfg)) < 0) {
+		qsock_error(-1, &err);
+		fprintf(stderr, "qserve: %s\n", qsock_strerror(&err, why, sizeof(why)));
+		return -1;
+	}
+	fcntl(listener, F_SETFL, O_NONBLOCK);
+	qsock_getsockname(listener, (struct sockaddr *)&a, &len);
+	unsigned number = ntohs(a.sin6_port);	/* at the same place for IPv4 */
+	fprintf(stderr, "qserve: serving %s on UDP port %u\n", dir, number);
+	len = sizeof(pin);
+	if (!cfg->cert_file && !qsock_getsockopt(listener, SOL_QUIC, QSOCK_PIN, pin, &len))
+		fprintf(stderr, "qserve: no certificate given; to reach this server and no other:\n"
+				"qget --pin %s https://HOST:%u/PATH\n", pin, number);
+	return add(LISTENER, listener);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = { { "cert", 1, NULL, 'c' }, { "key", 1, NULL, 'k' },
+						 { "retry", 0, NULL, 'r' }, { NULL, 0, NULL, 0 } };
+	struct qsock_config cfg = { .alpn = "hq-interop" };
+	const char *host = NULL, *port = "4433";
+	for (int opt; (opt = getopt_long(argc, argv, "b:p:", options, NULL)) != -1;) {
+		if (opt == 'b') host = optarg;
+		else if (opt == 'p') port = optarg;
+		else if (opt == 'c') cfg.cert_file = optarg;
+		else if (opt == 'k') cfg.key_file = optarg;
+		else if (opt == 'r') cfg.flags |= QSOCK_CONFIG_RETRY;
+		else return 2;
+	}
+	if (optind + 1 != argc) {
+		fprintf(stderr, "usage: qserve [-b ADDRESS] [-p PORT] [--cert FILE --key FILE] [--retry] DIR\n");
+		return 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_signal }, NULL);
+	sigaction(SIGTERM, &(struct sigaction){ .sa_handler = on_signal }, NULL);
+	if (start(argv[optind], host, port, &cfg))
+		return 1;
+	while (!stop) {
+		struct epoll_event ev[64];
+		int n = epoll_wait(epfd, ev, 64, paused ? 50 : -1);
+		resume_all();
+		for (int i = 0; i < n; i++) {
+			struct item *it = ev[i].data.ptr;
+			if (it->kind != STREAM) accept_some(it);
+			else if (it->file < 0) read_request(it);
+			else if (ev[i].events & (EPOLLERR | EPOLLHUP)) drop(it);
+			else send_some(it);
+		}
+	}
+	return 0;	/* exit delivers what was sent, for a moment */
+}
