@@ -212,7 +212,7 @@ struct simstream *simconn_open(struct simconn *sc, int dir)
 	int err = conn_stream_open(sc->c, dir, &s);
 
 	simconn_touch(sc);
-	if (err == QE_AGAIN)
+	if (err == QE_AGAIN || err == QE_NOMEM)
 		return NULL;
 	assert_int_equal(err, 0);
 	sc->opened++;
