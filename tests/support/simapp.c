@@ -212,7 +212,7 @@ struct simstream *simconn_open(struct simconn *sc, int dir)
 	int err = conn_stream_open(sc->c, dir, &s);
 
 	simconn_touch(sc);
-	if (err == QE_AGAIN || err == QE_NOMEM)
+	if (err == QE_AGAIN || err == QE_NOMEM || err == QE_CLOSED)
 		return NULL;
 	assert_int_equal(err, 0);
 	sc->opened++;
@@ -432,8 +432,7 @@ struct simconn *simapp_connect(struct simapp *a, const struct conn_config *cfg, 
 					  resume ? resume->session : NULL, resume ? resume->session_len : 0,
 					  simnet_now(h->net));
 
-	assert_non_null(c);
-	return conn_record(a, c);
+	return c ? conn_record(a, c) : NULL;
 }
 
 void simconn_touch(struct simconn *sc)

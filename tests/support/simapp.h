@@ -68,6 +68,7 @@ struct simapp {
 void simapp_init(struct simapp *a, struct simnet *n, const char *name, bool ipv6, const struct endpoint_config *ep);
 void simapp_fini(struct simapp *a);	/* after simnet_free or before: touches no connection */
 
+/* NULL: no memory. */
 struct simconn *simapp_connect(struct simapp *a, const struct conn_config *cfg, const struct simapp *server,
 			       const char *server_name, const struct simconn *resume);
 /* The host crashes and starts anew, listening with cfg (NULL: not): see simhost_restart. */
