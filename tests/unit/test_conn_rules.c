@@ -392,11 +392,13 @@ static void conn_stream__released_with_a_frame_to_send__gone_once_it_is_sent(voi
 static void conn_crypto__repeated_after_confirmation__is_no_violation(void **state)
 {
 	struct connpair p;
-	uint8_t finished[52] = { 20 };
+	uint8_t finished[36] = { 20 };
 	connpair_init(&p, 16);
 	connpair_handshake(&p);
 	/* the end of a Handshake packet whose beginning confirmed the handshake */
-	assert_int_equal(hs_recv(p.server, LEVEL_HANDSHAKE, 0, finished, sizeof(finished), p.now_us), 0);
+	assert_int_equal(hs_recv(p.server, LEVEL_HANDSHAKE, 0, finished, 36, p.now_us), 0);
+	/* RFC9001 4.1.3-5.2 */
+	assert_int_equal(hs_recv(p.server, LEVEL_HANDSHAKE, 1000, finished, 1, p.now_us), QE_PROTOCOL_VIOLATION);
 	connpair_fini(&p);
 }
 
