@@ -214,7 +214,7 @@ static int complete(struct conn *c, uint64_t now_us)
 		e = hs_confirm(c, now_us);
 	}
 	if (!e)
-		rx_replay_stash(c, now_us);
+		rx_replay_stash(c);
 	return e;
 }
 
@@ -256,7 +256,7 @@ int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data,
 	if (c->established)
 		tls_release(c->tls);	/* a client that got its ticket needs no more of TLS */
 	if (!had_handshake && pktkey_ready(&c->keys.rx[LEVEL_HANDSHAKE]))
-		rx_replay_stash(c, now_us);
+		rx_replay_stash(c);
 	return 0;
 }
 
