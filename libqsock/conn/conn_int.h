@@ -30,6 +30,7 @@ enum conn_state { CONN_ACTIVE, CONN_CLOSING, CONN_DRAINING, CONN_DRAINED };
 
 struct stash {			/* a packet whose keys are not there yet */
 	TAILQ_ENTRY(stash) link;
+	uint64_t at_us;
 	enum ecn ecn;
 	size_t len;
 	uint8_t data[];
@@ -144,7 +145,7 @@ void hs_on_version_negotiation(struct conn *c, const struct packet *p, uint64_t 
 int hs_issue_cids(struct conn *c);
 
 /* rx.c */
-void rx_replay_stash(struct conn *c, uint64_t now_us);
+void rx_replay_stash(struct conn *c);
 
 /* rx_frame.c: one decrypted packet's frames. *eliciting says whether it wants an ACK. */
 struct rx_packet {

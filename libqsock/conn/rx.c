@@ -21,7 +21,7 @@ static bool readable(const struct conn *c, enum level level)
 	return pktkey_ready(&c->keys.rx[level]) && (level != LEVEL_APP || c->established);
 }
 
-static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn)
+static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint64_t now_us)
 {
 	enum level level = packet_level(p);
 	bool may_come = level == LEVEL_HANDSHAKE ? !c->confirmed : level == LEVEL_APP && !c->established;
@@ -30,6 +30,7 @@ static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn)
 	struct stash *s = mem_alloc(sizeof(*s) + p->len);
 	if (!s)
 		return;
+	s->at_us = now_us;
 	s->ecn = ecn;
 	s->len = p->len;
 	memcpy(s->data, p->start, p->len);
@@ -122,7 +123,7 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 	    !packet_fixed_bit(p->first) || (packet_is_long(p->first) && p->version != c->version))
 		return;
 	if (!readable(c, level)) {
-		stash_packet(c, p, ecn);
+		stash_packet(c, p, ecn, now_us);
 		return;
 	}
 	const uint8_t *sample = p->start + p->pn_off + 4;
@@ -231,8 +232,9 @@ void conn_recv(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 	}
 }
 
-/* Try again what waited for keys. What still has none is kept. */
-void rx_replay_stash(struct conn *c, uint64_t now_us)
+/* Try again what waited for keys, as of when it came: the wait belongs into our ACK delay, and not into RTT samples
+ * (RFC 9000 13.2.5, RFC 9002 5.3). What still has no keys is kept. */
+void rx_replay_stash(struct conn *c)
 {
 	struct stash_list l = TAILQ_HEAD_INITIALIZER(l);
 	struct stash *s;
@@ -243,7 +245,7 @@ void rx_replay_stash(struct conn *c, uint64_t now_us)
 		struct rd r = rd_of(s->data, s->len);
 		struct packet p;
 		if (c->state == CONN_ACTIVE && !packet_parse(&r, c->cfg->cid_len, &p))
-			rx_packet(c, &p, s->ecn, now_us);
+			rx_packet(c, &p, s->ecn, s->at_us);
 		mem_free(s);
 	}
 }

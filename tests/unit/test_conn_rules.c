@@ -392,11 +392,13 @@ static void conn_stream__released_with_a_frame_to_send__gone_once_it_is_sent(voi
 static void conn_crypto__repeated_after_confirmation__is_no_violation(void **state)
 {
 	struct connpair p;
-	uint8_t finished[52] = { 20 };
+	uint8_t finished[36] = { 20 };
 	connpair_init(&p, 16);
 	connpair_handshake(&p);
 	/* the end of a Handshake packet whose beginning confirmed the handshake */
-	assert_int_equal(hs_recv(p.server, LEVEL_HANDSHAKE, 0, finished, sizeof(finished), p.now_us), 0);
+	assert_int_equal(hs_recv(p.server, LEVEL_HANDSHAKE, 0, finished, 36, p.now_us), 0);
+	/* RFC9001 4.1.3-5.2 */
+	assert_int_equal(hs_recv(p.server, LEVEL_HANDSHAKE, 1000, finished, 1, p.now_us), QE_PROTOCOL_VIOLATION);
 	connpair_fini(&p);
 }
 
@@ -445,6 +447,52 @@ static void conn_spin_bit__not_in_use__says_nothing(void **state)
 	connpair_fini(&p);
 }
 
+/* Keeps the client's first datagram with a Handshake packet back. */
+struct held {
+	uint8_t data[1500];
+	size_t len;
+};
+
+static bool hold_handshake(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	struct held *h = p->filter_arg;
+	struct rd r = rd_of(data, len);
+	struct packet pkt;
+	while (to_server && rd_left(&r)) {
+		if (packet_parse(&r, 8, &pkt) || pkt.type != PACKET_HANDSHAKE)
+			continue;
+		if (!h->len) {
+			memcpy(h->data, data, len);
+			h->len = len;
+		}
+		return true;
+	}
+	return false;
+}
+
+static void conn_ack_delay__packet_waited_for_keys__wait_is_included(void **state)
+{
+	struct connpair p;
+	struct held h = { .len = 0 };
+	connpair_init(&p, 19);
+	p.filter = hold_handshake;
+	p.filter_arg = &h;
+	connpair_start(&p);
+	for (int i = 0; i < 100 && !p.established[0]; i++)
+		connpair_run(&p, p.now_us + 1000);
+	assert_true(h.len > 0 && !p.established[1]);
+	conn_ping(p.client);
+	connpair_run(&p, p.now_us);
+	uint64_t sent_us = p.now_us;
+	connpair_run(&p, p.now_us + 100000);
+	assert_true(p.server->nstash > 0);
+	feed(&p, p.server, h.data, h.len);
+	assert_true(p.server->established);
+	/* RFC9000 13.2.5-4 */
+	assert_int_equal(p.server->ackq[SPACE_APP].largest_at_us, sent_us + p.delay_us);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -484,6 +532,7 @@ int main(void)
 		T(conn_crypto__repeated_after_confirmation__is_no_violation),
 		T(conn_deadline__handshake_held_back_by_pacer__is_the_pacers),
 		T(conn_spin_bit__not_in_use__says_nothing),
+		T(conn_ack_delay__packet_waited_for_keys__wait_is_included),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
