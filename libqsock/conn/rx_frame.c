@@ -134,7 +134,8 @@ static int on_retire_connection_id(struct conn *c, struct rx_packet *p, const st
 	if (e)
 		return e == QE_AGAIN ? 0 : e;
 	event_cid(c, CONN_EV_CID_RETIRED, &gone);
-	return hs_issue_cids(c);
+	/* One that retires without end is left with what it has: at least the one in use. RFC 9000 21.9 */
+	return bucket_take(&c->noise, p->now_us) ? hs_issue_cids(c) : 0;
 }
 
 static int on_path_challenge(struct conn *c, struct rx_packet *p, const struct frame *f)
@@ -186,10 +187,37 @@ static handler *const handlers[FRAME_KIND_COUNT] = {
 	[FRAME_HANDSHAKE_DONE] = on_handshake_done,
 };
 
+/* Frames that cost work and bring nothing forward. Honest packets hold few of them, whatever the reason; a packet
+ * may hold hundreds. */
+static bool is_noise(const struct conn *c, const struct frame *f)
+{
+	switch (f->kind) {
+	case FRAME_STREAM:
+		return f->stream.len <= 1 && !f->stream.fin;
+	case FRAME_CRYPTO:
+		return f->crypto.len == 0;
+	case FRAME_MAX_DATA:
+		return f->max_data.max <= c->streams.tx_credit.limit;
+	case FRAME_MAX_STREAMS:
+		return f->max_streams.max <= c->streams.max_local[f->max_streams.uni ? DIR_UNI : DIR_BIDI];
+	case FRAME_PING:
+	case FRAME_DATA_BLOCKED:
+	case FRAME_STREAM_DATA_BLOCKED:
+	case FRAME_STREAMS_BLOCKED:
+	case FRAME_PATH_CHALLENGE:
+	case FRAME_PATH_RESPONSE:
+	case FRAME_RETIRE_CONNECTION_ID:
+		return true;
+	default:
+		return false;
+	}
+}
+
 int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_t len, uint64_t *frame_type)
 {
 	struct rd r = rd_of(payload, len);
 	struct frame f;
+	unsigned noise = 0;
 	if (!len)
 		return QE_PROTOCOL_VIOLATION;	/* RFC 9000 12.4 */
 	while (rd_left(&r) && c->state == CONN_ACTIVE) {
@@ -198,6 +226,8 @@ int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_
 		if (e)
 			return e;
 		p->eliciting |= frame_table[f.kind].eliciting;
+		if (is_noise(c, &f) && ++noise > CONN_NOISE_FREE && !bucket_take(&c->noise, p->now_us))
+			return QE_PROTOCOL_VIOLATION;	/* RFC 9000 21.9 */
 		e = handlers[f.kind](c, p, &f);
 		if (e)
 			return e;

@@ -1,6 +1,6 @@
 /* Token bucket: so many per second on average, so many at once. */
-#ifndef ENDPOINT_BUCKET_H
-#define ENDPOINT_BUCKET_H
+#ifndef BASE_BUCKET_H
+#define BASE_BUCKET_H
 
 #include <stdbool.h>
 #include <stdint.h>
