@@ -367,6 +367,14 @@ static int child_main(char **argv)
 		return 0;
 	}
 	write_all(s, "unfinished", 10);
+	if (!strcmp(argv[1], "stuck")) {
+		fcntl(s, F_SETFL, O_NONBLOCK);
+		while (poll(&(struct pollfd){ .fd = s, .events = POLLOUT }, 1, 300) == 1)
+			if (write(s, buf, sizeof(buf)) < 0 && errno != EAGAIN)
+				return 1;
+		qsock_shutdown(50);
+		return 0;
+	}
 	for (;;)
 		pause();
 }
@@ -421,6 +429,27 @@ static void killed__peer_reads_econnreset(void **state)
 	close(c);
 }
 
+/* What could not be delivered in time ends as an abnormal end at once, not by a timeout. */
+static void exit__peer_does_not_read__econnreset(void **state)
+{
+	struct loopback *lb = *state;
+	static char buf[LINGER_BYTES];
+	struct qsock_error err;
+	ssize_t n;
+	pid_t child = start_child(lb, "stuck");
+	int c = qsock_accept(lb->listener, NULL, NULL);
+	int s = qsock_accept_stream(c, 0);
+	assert_int_equal(wait_child(child), 0);
+	while ((n = read(s, buf, sizeof(buf))) > 0)
+		;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(qsock_error(s, &err), 0);
+	assert_int_equal(err.kind, QSOCK_ERR_TRANSPORT);
+	close(s);
+	close(c);
+}
+
 /* ---- nothing stays ------------------------------------------------------------------ */
 
 /* epoll, signal, stderr, pidfd; the listener's end and its port */
@@ -470,6 +499,7 @@ int main(int argc, char **argv)
 		T(fork__child_opens_and_accepts_streams),
 		T(exit__lingers_until_everything_is_delivered),
 		T(killed__peer_reads_econnreset),
+		T(exit__peer_does_not_read__econnreset),
 		T(descriptors__after_everything_is_closed__as_before),
 	};
 	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
