@@ -133,7 +133,7 @@ static void conn_initial__small_datagram_to_server__ignored(void **state)
 	assert_int_equal(p.server->packets_rx, before);
 	memset(buf, 0, sizeof(buf));
 	craft_ping(p.client, LEVEL_INITIAL, NULL, 0, buf);
-	feed(&p, p.server, buf, sizeof(buf));	/* zeros behind the packet are no PADDING, but the datagram is large enough */
+	feed(&p, p.server, buf, sizeof(buf));	/* zeros behind the packet are no PADDING, but make it large enough */
 	assert_int_equal(p.server->packets_rx, before + 1);
 	connpair_fini(&p);
 }
