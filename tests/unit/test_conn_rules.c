@@ -493,6 +493,47 @@ static void conn_ack_delay__packet_waited_for_keys__wait_is_included(void **stat
 	connpair_fini(&p);
 }
 
+/* ---- memory --------------------------------------------------------------- */
+
+/* Whatever allocation fails, both ends live on or end cleanly. From the first answer on: before there is nobody. */
+static void conn_out_of_memory__any_allocation__no_crash_no_leak(void **state)
+{
+	for (uint64_t nth = 1; nth < 5000; nth++) {
+		struct connpair p;
+		struct stream *s;
+		struct iovec iov[4];
+		int n;
+		half_way(&p, 20);
+		p.filter = NULL;
+		uint64_t before = mem_test_count();
+		mem_test_fail_nth(nth);
+		connpair_run(&p, p.now_us + 3000000);
+		for (int i = 0; i < 20; i++) {
+			struct conn *c = i & 1 ? p.client : p.server;
+			if (conn_stream_open(c, DIR_BIDI, &s))
+				continue;
+			size_t len = conn_stream_claim(c, s, 5000, iov, 4, &n);
+			for (int k = 0; k < n; k++)
+				memset(iov[k].iov_base, 'x', iov[k].iov_len);
+			conn_stream_commit(c, s, len);
+			conn_stream_release(c, s);
+			connpair_run(&p, p.now_us + 3000);
+		}
+		connpair_run(&p, p.now_us + 1000000);
+		conn_close(p.client, 0, NULL, 0, p.now_us);
+		connpair_run(&p, p.now_us + 20000000);
+		bool all = mem_test_count() - before < nth;
+		mem_test_fail_nth(0);
+		assert_true(p.drained[0] && p.drained[1]);
+		connpair_fini(&p);
+		if (all) {
+			assert_true(nth > 50);
+			return;
+		}
+	}
+	fail_msg("never ran without a failure");
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -533,6 +574,7 @@ int main(void)
 		T(conn_deadline__handshake_held_back_by_pacer__is_the_pacers),
 		T(conn_spin_bit__not_in_use__says_nothing),
 		T(conn_ack_delay__packet_waited_for_keys__wait_is_included),
+		T(conn_out_of_memory__any_allocation__no_crash_no_leak),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
