@@ -534,6 +534,25 @@ static void conn_out_of_memory__any_allocation__no_crash_no_leak(void **state)
 	fail_msg("never ran without a failure");
 }
 
+static void conn_data_blocked__credit_ends_before_a_packet_begins__is_sent(void **state)
+{
+	struct connpair p;
+	struct stream *s;
+	struct iovec iov;
+	static uint8_t buf[65536];
+	int n;
+	connpair_init(&p, 21);
+	connpair_handshake(&p);
+	p.client->streams.tx_credit.limit = p.client->streams.tx_credit.used;
+	assert_int_equal(conn_stream_open(p.client, DIR_BIDI, &s), 0);
+	assert_int_equal(conn_stream_claim(p.client, s, 1, &iov, 1, &n), 1);
+	*(uint8_t *)iov.iov_base = 'x';
+	conn_stream_commit(p.client, s, 1);
+	/* RFC9000 4.1-14 */
+	assert_true(poll_once(&p, p.client, buf) > 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -575,6 +594,7 @@ int main(void)
 		T(conn_spin_bit__not_in_use__says_nothing),
 		T(conn_ack_delay__packet_waited_for_keys__wait_is_included),
 		T(conn_out_of_memory__any_allocation__no_crash_no_leak),
+		T(conn_data_blocked__credit_ends_before_a_packet_begins__is_sent),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
