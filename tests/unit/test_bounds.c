@@ -428,6 +428,12 @@ static void bounds__frames_for_nothing(void **state)
 		{ 2, { 0x16, 0 }, { 0x16, 0 } },		/* STREAMS_BLOCKED */
 		{ 9, { 0x1a }, { 0x1a } },			/* PATH_CHALLENGE */
 		{ 9, { 0x1b }, { 0x1b } },			/* PATH_RESPONSE */
+		{ 5, { 0x0a, 0, 2, 'x', 'x' }, { 0x0a, 1, 2, 'x', 'x' } },	/* the same bytes again */
+		{ 5, { 0x0b, 0, 2, 'x', 'x' }, { 0x0b, 1, 2, 'x', 'x' } },	/* with FIN */
+		{ 4, { 0x04, 0, 0, 0 }, { 0x04, 1, 0, 0 } },	/* the same RESET_STREAM */
+		{ 3, { 0x05, 0, 0 }, { 0x05, 1, 0 } },		/* the same STOP_SENDING */
+		{ 3, { 0x11, 0, 0 }, { 0x11, 1, 0 } },		/* MAX_STREAM_DATA that raises nothing */
+		{ 5, { 0x02, 0, 0, 0, 0 }, { 0x02, 0, 0, 0, 0 } },	/* the same ACK */
 	};
 	for (size_t k = 0; k < 2 * COUNT(rows); k++) {
 		struct scene s;
@@ -449,6 +455,27 @@ static void byte_by_byte(struct scene *s)
 	}
 	assert_open(s);
 }
+
+/* As much data twice as new, in small pieces, for ever: an honest peer that repeats too early. */
+static void data_and_repeats(struct scene *s)
+{
+	uint8_t b[1100];
+	struct inject how = at(LEVEL_APP);
+	uint64_t off = 0;
+	for (unsigned packets = 0; packets < 4000; packets++) {
+		struct wr w = wr_of(b, sizeof(b));
+		for (unsigned k = 0; k < 40; k++)
+			put_stream(&w, bidi(s), off + 16 * k, 16, false);
+		injector_feed(&s->i, &how, b, wr_len(&w));
+		if (packets % 2)
+			off += 40 * 16;
+		connpair_run(&s->p, s->p.now_us);
+		scene_drain(s->victim, s->p.opened[s->i.to_server][0]);
+		assert_open(s);
+	}
+}
+
+static void bounds__data_and_repeats__allowed(void **state) { each_side(LEVEL_APP, data_and_repeats); }
 
 static void bounds__byte_by_byte__allowed(void **state) { each_side(LEVEL_APP, byte_by_byte); }
 
@@ -682,6 +709,7 @@ int main(void)
 		T(bounds__retire_connection_id_flood),
 		T(bounds__frames_for_nothing),
 		T(bounds__byte_by_byte__allowed),
+		T(bounds__data_and_repeats__allowed),
 		T(bounds__amplification__silent_client),
 		T(bounds__amplification__while_closing),
 		T(bounds__undecryptable),
