@@ -169,7 +169,6 @@ struct build {
 	uint64_t pn;
 	size_t pn_off, pn_len, length_off, hdr_len;
 	struct sent_packet *sp;
-	bool expand;		/* to MIN_INITIAL_DATAGRAM: it carries a frame of path validation */
 };
 bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us);
 /* Write frames. congested: only what is exempt from congestion control (ACK). 0 or a local error. */

@@ -88,11 +88,11 @@ static int fill_path(struct conn *c, struct build *b)
 	uint8_t data[8];
 	while (wr_left(&b->w) >= 9 && challenge_next_response(&c->challenge, data)) {
 		frame_write_path_response(&b->w, data);
-		b->sp->eliciting = b->expand = true;
+		b->sp->eliciting = true;
 	}
 	if (c->challenge.want_send && frame_write_path_challenge(&b->w, c->challenge.ours)) {
 		c->challenge.want_send = false;
-		b->sp->eliciting = b->expand = true;
+		b->sp->eliciting = true;
 	}
 	return 0;
 }
@@ -257,12 +257,6 @@ int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us)
 			c->want_ping = false;
 		if (c->probes[space])
 			c->probes[space]--;
-	}
-	/* So that the path is known to carry such datagrams both ways. RFC 9000 8.2.1, 8.2.2 */
-	size_t len = wr_len(&b->w) + AEAD_TAG_LEN;
-	if (b->expand && len < MIN_INITIAL_DATAGRAM) {
-		size_t pad = MIN_INITIAL_DATAGRAM - len;
-		frame_write_padding(&b->w, pad < wr_left(&b->w) ? pad : wr_left(&b->w));
 	}
 	return 0;
 }
