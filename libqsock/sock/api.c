@@ -157,10 +157,12 @@ static ssize_t wait_for_record(int fd, int cancel)
 static int accept_record(const struct record *r, int fds[2], enum record_type type, bool nonblock)
 {
 	api_close(fds[1]);
-	if (r->type == type && fds[0] >= 0 && (!nonblock || !api_set_nonblock(fds[0])))
+	int ok = r->type == type && fds[0] >= 0;
+	if (ok && !pair_await_go(fds[0]) && (!nonblock || !api_set_nonblock(fds[0])))
 		return fds[0];
 	api_close(fds[0]);
-	errno = EPROTO;
+	if (!ok)
+		errno = EPROTO;
 	return -1;
 }
 

@@ -209,10 +209,14 @@ static int run_connect(struct engine *e, struct api_call *c)
 	int app_end = engine_take_fd(e, c->fd);
 	if (app_end < 0)
 		return -1;
-	ssize_t filler = pair_block(app_end);
-	int ret = filler < 0 ? -1 : sock_cmd_connect(e, c->cookie, c->fd, (size_t)filler, c->addr, c->text, c->cfg);
-	if (ret && filler > 0)
-		pair_open(app_end, owner_of(o, struct sfresh, obj)->source.fd, (size_t)filler);
+	ssize_t filler = pair_block(app_end, BLOCK_MAILBOX);
+	int ret = filler < 0 ? -1 : sock_cmd_connect(e, c->cookie, (size_t)filler, c->addr, c->text, c->cfg);
+	if (ret && filler > 0) {
+		int saved = errno;
+		pair_unblock(owner_of(o, struct sfresh, obj)->source.fd, (size_t)filler);
+		pair_widen(app_end);
+		errno = saved;
+	}
 	api_close(app_end);
 	return ret;
 }
@@ -254,8 +258,8 @@ static int connect_result(int fd, int revents)
 {
 	struct qsock_error err;
 	int used;
-	if (!(revents & (POLLERR | POLLHUP)))
-		return 0;
+	if (!(revents & POLLERR))
+		return pair_widen(fd);	/* with POLLHUP: it was, and has ended well since */
 	api_error_of(fd, &err);
 	if (err.kind == QSOCK_ERR_NONE)
 		return 0;	/* it was there, and the peer has closed it in good order since */

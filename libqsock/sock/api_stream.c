@@ -34,7 +34,7 @@ static int wait_open(int app, int conn, int cancel)
 {
 	int got = api_poll(app, POLLOUT, conn, cancel);
 	if (got >= 0 && !(got & (POLLERR | POLLHUP)))
-		return 0;
+		return pair_widen(app);
 	if (got >= 0)
 		return gone(conn);
 	int saved = errno;
@@ -51,7 +51,7 @@ static void withdraw(void *app)
 
 /* Make the pair and hand the engine its end. *now: it may be used at once. The new descriptor, or -1/errno (EAGAIN: the
  * mailbox is full of requests, or the connection not there yet). */
-static int request(int conn, uint64_t conn_cookie, bool uni, bool *now)
+static int request(int conn, uint64_t conn_cookie, bool uni, bool wait, bool *now)
 {
 	struct record r = { .type = RECORD_OPEN, .flags = uni ? QSOCK_UNI : 0 };
 	int pair[2];
@@ -60,11 +60,11 @@ static int request(int conn, uint64_t conn_cookie, bool uni, bool *now)
 		return -1;
 	*now = credit_take(conn_cookie, uni);
 	if (!*now) {
-		filler = pair_block(pair[0]);
+		filler = wait ? pair_block(pair[0], BLOCK_STREAM) : pair_block_widely(pair[0]);
 		r.flags |= RECORD_OPEN_SLOW;
 		r.filler = (uint64_t)filler;
 	}
-	int failed = filler < 0 || mailbox_send(conn, &r, (int[2]){ pair[1], *now ? -1 : pair[0] }, MSG_DONTWAIT);
+	int failed = filler < 0 || mailbox_send(conn, &r, (int[2]){ pair[1], *now || wait ? -1 : pair[0] }, MSG_DONTWAIT);
 	api_close(pair[1]);
 	if (!failed)
 		return pair[0];
@@ -114,6 +114,17 @@ static int finish_open(int app, int conn, bool wait, int flags, int cancel)
 	return -1;
 }
 
+/* A connection that nobody waited for still has the small buffer of its beginnings. true: no longer. */
+static bool grown(int conn)
+{
+	struct qsock_info info = { .size = sizeof(info) };
+	int size = 0, saved = errno;
+	bool ok = !getsockopt(conn, SOL_SOCKET, SO_SNDBUF, &size, &(socklen_t){ sizeof(size) }) && size == BLOCK_MAILBOX &&
+		  !qsock_info(conn, &info) && info.established && !pair_widen(conn);
+	errno = saved;
+	return ok;
+}
+
 static int open_stream(int conn, int flags, int cancel)
 {
 	uint64_t cookie;
@@ -122,12 +133,14 @@ static int open_stream(int conn, int flags, int cancel)
 		return -1;
 	for (;;) {
 		api_fork_hold();
-		int app = request(conn, cookie, flags & QSOCK_UNI, &now);
+		int app = request(conn, cookie, flags & QSOCK_UNI, !nonblock, &now);
 		api_fork_release();
 		if (app >= 0)
 			return finish_open(app, conn, !now && !nonblock, flags, cancel);
 		if (errno != EAGAIN)
 			return cannot_send(conn);
+		if (grown(conn))
+			continue;
 		if (nonblock || api_poll(conn, POLLOUT, conn, cancel) < 0)
 			return -1;
 	}

@@ -166,7 +166,7 @@ int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, 
 	return slisten_start(f, cfg, backlog);
 }
 
-int sock_cmd_connect(struct engine *e, uint64_t cookie, int app_fd, size_t filler, const struct addr *remote,
+int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const struct addr *remote,
 		     const char *server_name, struct sock_config *cfg)
 {
 	struct sock_obj *o = find(e, cookie, EINVAL);
@@ -186,10 +186,7 @@ int sock_cmd_connect(struct engine *e, uint64_t cookie, int app_fd, size_t fille
 	struct addr route;
 	if (port_route(f->port->port, remote, &route))
 		return -1;
-	int app_end = engine_take_fd(e, app_fd);
-	if (app_end < 0)
-		return -1;
-	return sconn_connect(f, app_end, filler, remote, server_name, cfg);
+	return sconn_connect(f, filler, remote, server_name, cfg);
 }
 
 /* ---- acts ---------------------------------------------------------------------------------------- */

@@ -111,7 +111,7 @@ static struct conn *start_client(struct sconn *c, const struct addr *remote)
 				c->server_name, token, token_len, p, session_len, engine_now_us(c->side->engine));
 }
 
-int sconn_connect(struct sfresh *f, int app_end, size_t filler, const struct addr *remote, const char *server_name,
+int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, const char *server_name,
 		  struct sock_config *cfg)
 {
 	struct engine *e = f->obj.engine;
@@ -130,12 +130,10 @@ int sconn_connect(struct sfresh *f, int app_end, size_t filler, const struct add
 		if (c)
 			mem_free(c->server_name);
 		mem_free(c);
-		close(app_end);
 		errno = ENOMEM;
 		return -1;
 	}
 	attach(c, conn);
-	c->app_end = app_end;
 	c->filler = filler;
 	sfresh_free(f, false);
 	obj_add(c->side, &c->obj, SOCK_CONNECTION, cookie);
@@ -173,7 +171,7 @@ bool sconn_delivered(struct sconn *c)
 	if (c->over)
 		return true;
 	TAILQ_FOREACH(s, &c->streams, link)
-		if (s->tx == HALF_OPEN && s->source.fd >= 0 && !(s->waits && s->app_end >= 0))
+		if (s->tx == HALF_OPEN && s->source.fd >= 0 && !s->filler)
 			return false;
 	return conn_all_acked(c->conn);
 }
@@ -192,7 +190,7 @@ static void close_gently(struct sconn *c)
 /* Streams not yet fetched lie in the mailbox or wait for room there: the end of the connection comes after them. */
 static void close_mailbox(struct sconn *c)
 {
-	if (c->source.fd >= 0 && !c->listener && TAILQ_EMPTY(&c->arrived))
+	if (c->source.fd >= 0 && !c->listener && !c->owes_go && TAILQ_EMPTY(&c->arrived))
 		end_close(c->side->engine, &c->source, c->obj.error.kind == QSOCK_ERR_NONE);
 }
 
@@ -224,11 +222,18 @@ void sconn_abandon(struct sconn *c)
 
 /* ---- streams into the mailbox and out of it ------------------------------------------ */
 
+void sconn_go(struct sconn *c)
+{
+	c->owes_go = c->source.fd >= 0 && pair_go(c->source.fd) && errno != EPIPE;
+	if (c->owes_go)
+		sconn_retry_later(c);
+}
+
 static void deliver_arrived(struct sconn *c)
 {
 	struct engine *e = c->side->engine;
 	struct sstream *s;
-	if (c->source.fd < 0)
+	if (c->source.fd < 0 || c->owes_go)
 		return;
 	while ((s = TAILQ_FIRST(&c->arrived))) {
 		if (!sstream_deliver(s))
@@ -256,7 +261,7 @@ static void drop_fds(const int fds[2])
 static void on_record(struct sconn *c, const struct record *r, const int fds[2])
 {
 	bool slow = r->flags & RECORD_OPEN_SLOW, uni = r->flags & QSOCK_UNI;
-	if (r->type != RECORD_OPEN || fds[0] < 0 || slow != (fds[1] >= 0) || c->over ||
+	if (r->type != RECORD_OPEN || fds[0] < 0 || (fds[1] >= 0 && !slow) || c->over ||
 	    c->side->phase != PHASE_RUNNING) {
 		if (c->over)
 			sock_bury(c->side->engine, r->cookie, &c->cause);
@@ -353,11 +358,8 @@ static void on_established(struct sconn *c)
 {
 	c->established = true;
 	c->credit_news = true;
-	if (c->app_end < 0)
-		return;
-	pair_open(c->app_end, c->source.fd, c->filler);
-	close(c->app_end);
-	c->app_end = -1;
+	if (c->source.fd >= 0)
+		pair_unblock(c->source.fd, c->filler);
 }
 
 static void on_closed(struct sconn *c)
@@ -367,12 +369,8 @@ static void on_closed(struct sconn *c)
 	credit_forget(c->obj.cookie);
 	error_of_conn(conn_error(c->conn), c->established, &c->cause);
 	/* A goodbye with code 0 is no failure of the connection, only of streams it cuts short. */
-	if (c->cause.kind != QSOCK_ERR_APPLICATION || c->cause.code)
+	if (c->cause.kind != QSOCK_ERR_APPLICATION || c->cause.code || !c->established)
 		c->obj.error = c->cause;
-	if (!c->listener && c->app_end >= 0) {
-		close(c->app_end);
-		c->app_end = -1;
-	}
 	TAILQ_FOREACH_SAFE(s, &c->streams, link, next)
 		sstream_lost(s);
 }
@@ -425,6 +423,8 @@ static void work(struct sconn *c)
 		spread_credit(c, DIR_BIDI);
 		spread_credit(c, DIR_UNI);
 	}
+	if (c->owes_go)
+		sconn_go(c);
 	deliver_arrived(c);
 	sconn_check(c);
 }

@@ -130,8 +130,9 @@ struct sconn {
 	struct sock_config *cfg;	/* clients: counted; accepted: NULL */
 	char *server_name;
 	struct slisten *listener;	/* in whose queue, or NULL */
-	int app_end;			/* not yet delivered, or to be opened when connected; -1 */
-	size_t filler;			/* connecting: bytes to be drained then */
+	int app_end;			/* accepted, not yet delivered; -1 */
+	size_t filler;			/* connecting: bytes that keep the application's end blocked */
+	bool owes_go;			/* delivered; see pair_go */
 	bool established, over, drained;
 	bool gone;			/* the application closed its last copy */
 	bool want_out;
@@ -149,9 +150,10 @@ struct sconn {
 struct sconn *sconn_accepted(struct sport *p, struct conn *c);
 /* Make the descriptor of an accepted connection: app_end is to be sent. 0 or -1/errno. */
 int sconn_make_end(struct sconn *c);
-/* app_fd is the engine's own duplicate, taken over even on failure; cfg's reference is taken on success, f is gone then. */
-int sconn_connect(struct sfresh *f, int app_end, size_t filler, const struct addr *remote, const char *server_name,
+/* cfg's reference is taken on success, f is gone then. */
+int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, const char *server_name,
 		  struct sock_config *cfg);
+void sconn_go(struct sconn *c);			/* it was delivered, and app_end is closed */
 void sconn_event(struct sconn *c, const struct conn_event *ev);
 /* Something is to be done for c at the end of the batch; sconn_work does it for all. */
 void sconn_defer(struct sconn *c);
@@ -194,8 +196,9 @@ struct sstream {
 	bool shut;			/* the application writes no more: what is queued is the rest */
 	bool gone;			/* and reads no more */
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */
-	int app_end;			/* to be sent or opened; -1 */
-	size_t filler;
+	bool owes_go;			/* delivered; see pair_go */
+	int app_end;			/* to be sent or widened; -1 */
+	size_t filler;			/* > 0: the application's end is blocked by so much */
 };
 /* Opened by the application; end and app_end (-1: none) are taken over whatever happens. */
 void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler);

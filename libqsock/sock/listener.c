@@ -40,6 +40,7 @@ static int send_one(struct slisten *l, struct sconn *c)
 		return -1;
 	close(c->app_end);
 	c->app_end = -1;
+	sconn_go(c);
 	return 0;
 }
 

@@ -21,9 +21,9 @@ static void close_keeping_errno(int fd)
 	errno = saved;
 }
 
-static int set_buffer(int fd)
+static int set_buffer(int fd, int size)
 {
-	int size = PAIR_BUFFER / 2;	/* the kernel doubles it */
+	size /= 2;	/* the kernel doubles it */
 	return setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 }
 
@@ -32,33 +32,53 @@ int pair_make(int fd[2], int flags, uint64_t *cookie)
 	static const char filler = 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | flags, 0, fd))
 		return -1;
-	if (!set_buffer(fd[0]) && send(fd[0], &filler, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 && !cookie_of(fd[0], cookie))
+	if (!set_buffer(fd[0], PAIR_BUFFER) && send(fd[0], &filler, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 && !cookie_of(fd[0], cookie))
 		return 0;
 	close_keeping_errno(fd[0]);
 	close_keeping_errno(fd[1]);
 	return -1;
 }
 
-/* AF_UNIX polls writable while what is queued stays below a quarter of
- * SO_SNDBUF; with the smallest buffer one filled-up send is well above it. */
-ssize_t pair_block(int app_fd)
+static ssize_t fill_up(int fd, const char *filler, size_t piece)
 {
-	static const char filler[8192];
-	int smallest = 1;
 	ssize_t sum = 0, n;
-	if (setsockopt(app_fd, SOL_SOCKET, SO_SNDBUF, &smallest, sizeof(smallest)))
-		return -1;
-	while ((n = send(app_fd, filler, sizeof(filler), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+	while ((n = send(fd, filler, piece, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
 		sum += n;
+	return sum;
+}
+
+/* AF_UNIX polls writable while what is queued stays below a quarter of SO_SNDBUF, and sending fails from the whole of
+ * it on. The byte that is left in the end is a piece of its own, well below the quarter. */
+ssize_t pair_block(int app_fd, int buffer)
+{
+	static const char filler[BLOCK_MAILBOX / 2];
+	if (set_buffer(app_fd, buffer))
+		return -1;
+	ssize_t most = send(app_fd, filler, (size_t)buffer / 2, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t rest = fill_up(app_fd, filler, 1);
+	if (most > 0 && rest > 0)
+		return most + rest;
+	errno = ENOBUFS;
+	return -1;
+}
+
+ssize_t pair_block_widely(int app_fd)
+{
+	static const char filler[32768];
+	if (set_buffer(app_fd, PAIR_BUFFER / 4 + 4096))
+		return -1;
+	ssize_t sum = fill_up(app_fd, filler, sizeof(filler));
 	return sum ? sum : -1;
 }
 
-/* Raising SO_SNDBUF wakes those who wait for POLLOUT; the filler goes after, but for the retained byte. */
-int pair_open(int app_dup, int engine_fd, size_t filler)
+int pair_widen(int app_fd)
 {
-	char sink[8192];
-	if (set_buffer(app_dup))
-		return -1;
+	return set_buffer(app_fd, PAIR_BUFFER);
+}
+
+int pair_unblock(int engine_fd, size_t filler)
+{
+	char sink[16384];
 	while (filler) {
 		ssize_t n = recv(engine_fd, sink, filler < sizeof(sink) ? filler : sizeof(sink), MSG_DONTWAIT);
 		if (n <= 0)
@@ -66,4 +86,24 @@ int pair_open(int app_dup, int engine_fd, size_t filler)
 		filler -= (size_t)n;
 	}
 	return 0;
+}
+
+int pair_go(int engine_fd)
+{
+	static const char go = 0;
+	return send(engine_fd, &go, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 ? 0 : -1;
+}
+
+int pair_await_go(int app_fd)
+{
+	char go;
+	ssize_t n;
+	do
+		n = recv(app_fd, &go, 1, 0);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return 0;
+	if (!n)
+		errno = ECONNABORTED;
+	return -1;
 }

@@ -79,9 +79,9 @@ int sock_cmd_socket(struct engine *e, int engine_fd, uint64_t cookie, int domain
 int sock_cmd_bind(struct engine *e, uint64_t cookie, const struct addr *a);
 /* Takes over a reference of cfg on success. */
 int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog);
-/* app_fd: the application's end, already made unwritable by the caller (see facts: SO_SNDBUF minimum, filler), to be made
- * writable when connected. filler: bytes of filler sent. Takes over a reference of cfg on success. The result is seen on the descriptor. */
-int sock_cmd_connect(struct engine *e, uint64_t cookie, int app_fd, size_t filler, const struct addr *remote,
+/* filler: what pair_block returned for the application's end, which becomes writable when connected. Takes over a reference
+ * of cfg on success. The result is seen on the descriptor. */
+int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const struct addr *remote,
 		     const char *server_name, struct sock_config *cfg);
 int sock_cmd_close(struct engine *e, uint64_t cookie, uint64_t code, const char *reason);
 int sock_cmd_reset(struct engine *e, uint64_t cookie, uint64_t code);
@@ -114,10 +114,10 @@ void credit_forget(uint64_t conn_cookie);
 enum record_type { RECORD_ACCEPTED = 1, RECORD_STREAM, RECORD_OPEN };
 struct record {
 	uint8_t type;			/* enum record_type */
-	uint8_t flags;			/* RECORD_OPEN: QSOCK_UNI; RECORD_OPEN_SLOW if the second descriptor is there */
+	uint8_t flags;			/* RECORD_OPEN: QSOCK_UNI; RECORD_OPEN_SLOW if it is blocked */
 	uint8_t reserved[6];
 	uint64_t cookie;		/* RECORD_OPEN: of the new stream's application end. RECORD_STREAM: of the sent end */
-	uint64_t filler;		/* RECORD_OPEN slow: filler bytes queued in the engine's end */
+	uint64_t filler;		/* RECORD_OPEN slow: bytes; with a second descriptor those of pair_block_widely */
 	union {
 		struct addr peer;	/* RECORD_ACCEPTED */
 		int64_t stream_id;	/* RECORD_STREAM */
@@ -142,8 +142,21 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
 
 /* A socketpair(AF_UNIX, SOCK_STREAM): [0] application's end, [1] engine's, one filler byte queued in [1]. *cookie of [0]. 0 or -1/errno. */
 int pair_make(int fd[2], int flags, uint64_t *cookie);
-/* Make the application's end unwritable until pair_open is called on a duplicate of it. Returns filler bytes queued (> 0) or -1/errno. */
-ssize_t pair_block(int app_fd);
-int pair_open(int app_dup, int engine_fd, size_t filler);
+/* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end. Returns
+ * filler bytes queued (> 0) or -1/errno. Nobody else holds the application's end, so that its close is seen and takes it out of
+ * epoll sets; the price is a buffer that stays small (bytes, one of the two) until pair_widen. */
+#define BLOCK_STREAM 8192
+#define BLOCK_MAILBOX 32768
+ssize_t pair_block(int app_fd, int buffer);
+/* The same for who polls the descriptor himself and will not call pair_widen: much more filler, so that the engine can
+ * widen the buffer by a duplicate and close that, all before there is room. */
+ssize_t pair_block_widely(int app_fd);
+int pair_widen(int app_fd);
+int pair_unblock(int engine_fd, size_t filler);
+/* A descriptor sent in a record must not be used before the engine has closed its own copy: while that is open, close does
+ * not take it out of epoll sets, and an event for it would come after the application forgot it. So the engine
+ * sends one byte afterwards, before everything else, and who received the record takes it. 0 or -1/errno. */
+int pair_go(int engine_fd);
+int pair_await_go(int app_fd);
 
 #endif

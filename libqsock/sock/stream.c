@@ -119,7 +119,7 @@ static void wait_for_credit(struct sstream *s)
 void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler)
 {
 	struct sstream *s = sstream_new(c);
-	bool slow = app_end >= 0;
+	bool slow = filler > 0;
 	if (!s || obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
 	    source_add(c->side->engine, &s->source, end, WATCH_ENGINE_END, ready)) {
 		if (s) {
@@ -149,6 +149,17 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 		wait_for_credit(s);
 }
 
+static void unblock(struct sstream *s)
+{
+	if (s->app_end >= 0) {
+		pair_widen(s->app_end);
+		close(s->app_end);
+		s->app_end = -1;
+	}
+	pair_unblock(s->source.fd, s->filler);
+	s->filler = 0;
+}
+
 bool sstream_start(struct sstream *s)
 {
 	struct sconn *c = s->conn;
@@ -162,11 +173,7 @@ bool sstream_start(struct sstream *s)
 	if (s->waits)
 		TAILQ_REMOVE(&c->waiting[s->uni], s, queue_link);
 	s->waits = false;
-	if (s->app_end >= 0) {
-		pair_open(s->app_end, s->source.fd, s->filler);
-		close(s->app_end);
-		s->app_end = -1;
-	}
+	unblock(s);
 	sstream_drain(s);
 	if (s->tx == HALF_OPEN && !s->stream->sb.end)
 		conn_stream_announce(c->conn, s->stream);
@@ -232,7 +239,7 @@ static int make_end(struct sstream *s)
 	return 0;
 }
 
-/* Into the mailbox; then its bytes follow. 0, or -1/errno: not now. */
+/* Who takes it waits for the byte that says that our copy is closed, and that comes together with what there is to read. */
 int sstream_deliver(struct sstream *s)
 {
 	struct record r = { .type = RECORD_STREAM };
@@ -252,13 +259,15 @@ int sstream_deliver(struct sstream *s)
 	s->app_end = -1;
 	TAILQ_REMOVE(&s->conn->arrived, s, queue_link);
 	s->has_arrived = false;
-	sstream_fill(s);
+	s->owes_go = true;
 	if (s->stream->peer_stopped)
 		on_stopped(s);
-	if (s->conn->over)
+	if (s->conn->over) {
 		sstream_lost(s);
-	else
+	} else {
+		sstream_fill(s);
 		settle(s);
+	}
 	return 0;
 }
 
@@ -292,7 +301,7 @@ static void on_gone(struct sstream *s)
 {
 	s->gone = s->shut = true;
 	if (!s->stream) {
-		if (s->app_end >= 0)
+		if (s->filler)
 			sstream_free(s, true);
 		return;
 	}
@@ -344,7 +353,7 @@ void sstream_lost(struct sstream *s)
 void sstream_stop(struct sstream *s)
 {
 	s->shut = true;
-	if (s->waits && s->app_end >= 0) {
+	if (s->filler) {
 		sstream_free(s, false);
 	} else if (s->stream && s->source.fd >= 0 && !s->has_arrived) {
 		sstream_drain(s);

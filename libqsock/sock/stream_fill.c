@@ -21,12 +21,14 @@ static void want_out(struct sstream *s, bool on)
 static bool move(struct sstream *s, int *end)
 {
 	struct conn *c = s->conn->conn;
-	struct iovec iov[PIECES];
+	struct iovec iov[PIECES + 1];
 	size_t bytes;
 	for (;;) {
-		int n = conn_stream_peek(c, s->stream, iov, PIECES, &bytes, end);
-		struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)n };
-		if (!bytes)
+		int n = conn_stream_peek(c, s->stream, iov + 1, PIECES, &bytes, end);
+		size_t go = s->owes_go;
+		struct msghdr m = { .msg_iov = iov + !go, .msg_iovlen = (size_t)n + go };
+		iov[0] = (struct iovec){ &(char){ 0 }, 1 };
+		if (!(bytes + go))
 			return true;
 		ssize_t sent = sendmsg(s->source.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent < 0) {
@@ -38,6 +40,8 @@ static bool move(struct sstream *s, int *end)
 				sstream_cut_rx(s, 0);	/* EPIPE: the application shut its reading half */
 			return false;
 		}
+		s->owes_go = false;
+		sent -= (ssize_t)go;
 		conn_stream_consume(c, s->stream, (size_t)sent);
 		sconn_touch(s->conn);
 		if ((size_t)sent < bytes) {
@@ -65,7 +69,7 @@ static void on_reset(struct sstream *s)
 void sstream_fill(struct sstream *s)
 {
 	int end = 0;
-	if (s->rx != HALF_OPEN || s->want_out || s->source.fd < 0 || !move(s, &end))
+	if (s->rx != HALF_OPEN || s->want_out || s->has_arrived || s->source.fd < 0 || !move(s, &end))
 		return;
 	if (s->source.interest & EPOLLOUT)
 		want_out(s, false);

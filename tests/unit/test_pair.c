@@ -99,64 +99,100 @@ static void pair_make__engine_process_killed__reset(void **state)
 	close(p[1]);
 }
 
-static void pair_block__unwritable_until_open(void **state)
+static const int buffers[] = { BLOCK_STREAM, BLOCK_MAILBOX };
+
+static void pair_block__unwritable_until_unblocked(void **state)
 {
-	ssize_t filler = pair_block(pair[0]);
+	for (size_t i = 0; i < 2; i++) {
+		teardown(state);
+		assert_int_equal(setup(state), 0);
+		ssize_t filler = pair_block(pair[0], buffers[i]);
+		assert_true(filler > 0);
+		assert_int_equal(polled(pair[0], POLLIN | POLLOUT), 0);
+		assert_int_equal(send(pair[0], "x", 1, MSG_DONTWAIT), -1);
+		assert_int_equal(errno, EAGAIN);
+
+		assert_int_equal(pair_unblock(pair[1], (size_t)filler), 0);
+		assert_int_equal(polled(pair[0], POLLIN | POLLOUT), POLLOUT);
+		assert_int_equal(queued(pair[1]), 1);
+		assert_int_equal(send(pair[0], "hello", 5, MSG_DONTWAIT), 5);
+		assert_int_equal(queued(pair[1]), 6);
+	}
+}
+
+/* The engine widens through a duplicate, and only what it does after closing that makes the descriptor writable. */
+static void pair_block_widely__unwritable_until_unblocked(void **state)
+{
+	ssize_t filler = pair_block_widely(pair[0]);
 	assert_true(filler > 0);
 	assert_int_equal(polled(pair[0], POLLIN | POLLOUT), 0);
 	assert_int_equal(send(pair[0], "x", 1, MSG_DONTWAIT), -1);
 	assert_int_equal(errno, EAGAIN);
-
-	assert_int_equal(pair_open(pair[0], pair[1], (size_t)filler), 0);
+	assert_int_equal(pair_widen(pair[0]), 0);
+	assert_int_equal(polled(pair[0], POLLIN | POLLOUT), 0);
+	assert_int_equal(pair_unblock(pair[1], (size_t)filler), 0);
 	assert_int_equal(polled(pair[0], POLLIN | POLLOUT), POLLOUT);
 	assert_int_equal(queued(pair[1]), 1);
-	assert_int_equal(send(pair[0], "hello", 5, MSG_DONTWAIT), 5);
-	assert_int_equal(queued(pair[1]), 6);
 }
 
-/* the engine works with a duplicate of the application's end and closes it */
-static void pair_open__on_a_duplicate__wakes_who_polls(void **state)
+static void pair_unblock__wakes_who_polls(void **state)
 {
-	ssize_t filler = pair_block(pair[0]);
-	int dup_end = dup(pair[0]);
-	struct pollfd p = { .fd = pair[0], .events = POLLOUT };
-	pid_t child = fork();
-	if (!child) {
-		struct pollfd wait = { .fd = -1 };
-		poll(&wait, 1, 20);
-		_exit(pair_open(dup_end, pair[1], (size_t)filler) != 0);
+	for (int widely = 0; widely < 2; widely++) {
+		teardown(state);
+		assert_int_equal(setup(state), 0);
+		ssize_t filler = widely ? pair_block_widely(pair[0]) : pair_block(pair[0], BLOCK_STREAM);
+		struct pollfd p = { .fd = pair[0], .events = POLLOUT };
+		pid_t child = fork();
+		if (!child) {
+			struct pollfd wait = { .fd = -1 };
+			poll(&wait, 1, 20);
+			_exit((widely && pair_widen(pair[0])) || pair_unblock(pair[1], (size_t)filler));
+		}
+		assert_int_equal(poll(&p, 1, 10000), 1);
+		assert_int_equal(p.revents, POLLOUT);
+		int status;
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
 	}
-	close(dup_end);
-	assert_int_equal(poll(&p, 1, 10000), 1);
-	assert_int_equal(p.revents, POLLOUT);
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
 }
 
 static void pair_block__engine_end_closed__error_and_hangup(void **state)
 {
-	assert_true(pair_block(pair[0]) > 0);
+	assert_true(pair_block(pair[0], BLOCK_STREAM) > 0);
 	close(pair[1]);
 	pair[1] = -1;
 	assert_true((polled(pair[0], POLLOUT) & (POLLERR | POLLHUP)) == (POLLERR | POLLHUP));
 }
 
-/* Room for a full buffer's worth of data, not twice that. */
-static void pair_open__buffer__is_that_of_a_fresh_pair(void **state)
+static void pair_widen__buffer__is_that_of_a_fresh_pair(void **state)
 {
-	int fresh[2], a, b;
-	uint64_t c;
+	int a, b;
 	socklen_t len = sizeof(a);
-	assert_int_equal(pair_make(fresh, 0, &c), 0);
-	assert_int_equal(getsockopt(fresh[0], SOL_SOCKET, SO_SNDBUF, &a, &len), 0);
-	ssize_t filler = pair_block(pair[0]);
-	assert_int_equal(pair_open(pair[0], pair[1], (size_t)filler), 0);
-	assert_int_equal(getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &b, &len), 0);
+	assert_int_equal(getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &a, &len), 0);
 	assert_int_equal(a, PAIR_BUFFER);
+	assert_true(pair_block(pair[0], BLOCK_STREAM) > 0);
+	assert_int_equal(getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &b, &len), 0);
+	assert_int_equal(b, BLOCK_STREAM);
+	assert_int_equal(pair_widen(pair[0]), 0);
+	assert_int_equal(getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &b, &len), 0);
 	assert_int_equal(b, PAIR_BUFFER);
-	close(fresh[0]);
-	close(fresh[1]);
+}
+
+static void pair_go__is_taken_before_everything_else(void **state)
+{
+	char buf[8];
+	assert_int_equal(pair_go(pair[1]), 0);
+	assert_int_equal(write(pair[1], "data", 4), 4);
+	assert_int_equal(pair_await_go(pair[0]), 0);
+	assert_int_equal(read(pair[0], buf, sizeof(buf)), 4);
+}
+
+static void pair_await_go__engine_died__econnreset(void **state)
+{
+	close(pair[1]);
+	pair[1] = -1;
+	assert_int_equal(pair_await_go(pair[0]), -1);
+	assert_int_equal(errno, ECONNRESET);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -168,10 +204,13 @@ int main(void)
 		T(pair_make__engine_end_closed__data_then_reset),
 		T(pair_make__byte_drained_before_close__end_of_file),
 		T(pair_make__engine_process_killed__reset),
-		T(pair_block__unwritable_until_open),
-		T(pair_open__on_a_duplicate__wakes_who_polls),
+		T(pair_block__unwritable_until_unblocked),
+		T(pair_block_widely__unwritable_until_unblocked),
+		T(pair_unblock__wakes_who_polls),
 		T(pair_block__engine_end_closed__error_and_hangup),
-		T(pair_open__buffer__is_that_of_a_fresh_pair),
+		T(pair_widen__buffer__is_that_of_a_fresh_pair),
+		T(pair_go__is_taken_before_everything_else),
+		T(pair_await_go__engine_died__econnreset),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
