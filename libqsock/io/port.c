@@ -266,6 +266,12 @@ static void transmit(struct deferred *d)
 	leave(p);
 }
 
+void port_flush(struct port *p)
+{
+	engine_undefer(p->engine, &p->tx);
+	transmit(&p->tx);
+}
+
 /* ---- for the owner ------------------------------------------------------- */
 
 static struct endpoint *make_endpoint(struct port *p, const struct endpoint_config *cfg)

@@ -261,8 +261,6 @@ static int connect_result(int fd, int revents)
 	if (!(revents & POLLERR))
 		return pair_widen(fd);	/* with POLLHUP: it was, and has ended well since */
 	api_error_of(fd, &err);
-	if (err.kind == QSOCK_ERR_NONE)
-		return 0;	/* it was there, and the peer has closed it in good order since */
 	getsockopt(fd, SOL_SOCKET, SO_ERROR, &used, &(socklen_t){ sizeof(used) });
 	return fail(err.os_errno ? err.os_errno : ECONNRESET);
 }

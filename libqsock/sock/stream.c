@@ -253,8 +253,6 @@ int sstream_deliver(struct sstream *s)
 		sstream_refuse(s);	/* the application shut its end: it wants no streams */
 		return 0;
 	}
-	/* Ours goes before there is anything to read: an application that has done with the stream and closes it
-	 * shall be the last holder, or its epoll would go on reporting it. */
 	close(s->app_end);
 	s->app_end = -1;
 	TAILQ_REMOVE(&s->conn->arrived, s, queue_link);
