@@ -34,4 +34,11 @@ static inline bool bucket_take(struct bucket *b, uint64_t now_us)
 	return true;
 }
 
+/* One token back, as far as there is room. */
+static inline void bucket_give(struct bucket *b)
+{
+	uint64_t full = b->burst * BUCKET_UNIT;
+	b->level = b->level + BUCKET_UNIT < full ? b->level + BUCKET_UNIT : full;
+}
+
 #endif

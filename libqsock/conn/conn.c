@@ -191,7 +191,10 @@ size_t conn_stream_claim(struct conn *c, struct stream *s, size_t want, struct i
 	}
 	if (want > max - held)
 		want = (size_t)(max - held);
-	return sendbuf_claim(&s->sb, want, iov, cap, n);
+	size_t got = sendbuf_claim(&s->sb, want, iov, cap, n);
+	if (!got && want)
+		s->tx_waiting = true;	/* no memory: what is acknowledged gives some back */
+	return got;
 }
 
 void conn_stream_commit(struct conn *c, struct stream *s, size_t len)

@@ -155,6 +155,7 @@ struct rx_packet {
 	struct cid dcid;
 	uint64_t now_us;
 	bool eliciting;
+	unsigned noise;		/* frames so far that brought nothing forward */
 };
 int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_t len, uint64_t *frame_type);
 

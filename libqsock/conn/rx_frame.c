@@ -5,6 +5,35 @@
 
 typedef int handler(struct conn *c, struct rx_packet *p, const struct frame *f);
 
+/* ---- frames for nothing --------------------------------------------------- */
+
+/* A packet may hold a thousand frames that cost work and bring nothing forward. Honest ones hold few, whatever the
+ * reason, so the first of each packet are free, and what lies beyond is rationed; new data earns as much again, since
+ * spurious retransmissions come in proportion to it. RFC 9000 21.9 */
+static int noise(struct conn *c, struct rx_packet *p)
+{
+	return ++p->noise <= CONN_NOISE_FREE || bucket_take(&c->noise, p->now_us) ? 0 : QE_PROTOCOL_VIOLATION;
+}
+
+/* Kinds that are noise by their number alone. Of the others the handlers know. */
+static bool is_scarce(enum frame_kind kind)
+{
+	return kind != FRAME_STREAM && kind != FRAME_PADDING && kind != FRAME_RESET_STREAM &&
+	       kind != FRAME_STOP_SENDING && kind != FRAME_MAX_STREAM_DATA;
+}
+
+static bool is_repeated(const struct stream *s, const struct frame *f)
+{
+	const struct recvbuf *rb = &s->rb;
+	uint64_t off = f->stream.off, end = off + f->stream.len;
+	if (end > rb->highest || (f->stream.fin && rb->final_size == RECVBUF_NO_FINAL))
+		return false;
+	return rb->discarding || end <= rb->read_off ||
+	       rangeset_covers(&rb->got, off > rb->read_off ? off : rb->read_off, end);
+}
+
+/* ---- one handler per kind -------------------------------------------------- */
+
 static int nothing(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
 	return 0;
@@ -49,6 +78,8 @@ static int on_reset_stream(struct conn *c, struct rx_packet *p, const struct fra
 {
 	struct stream *s;
 	int e = streams_for_frame(&c->streams, f->reset_stream.id, false, &s);
+	if (!e && (!s || stream_rx_terminal(s)))
+		e = noise(c, p);
 	if (e || !s)
 		return e;
 	e = streams_on_reset(&c->streams, s, f->reset_stream.code, f->reset_stream.final_size);
@@ -61,6 +92,8 @@ static int on_stop_sending(struct conn *c, struct rx_packet *p, const struct fra
 {
 	struct stream *s;
 	int e = streams_for_frame(&c->streams, f->stop_sending.id, true, &s);
+	if (!e && (!s || s->peer_stopped))
+		e = noise(c, p);
 	if (e || !s)
 		return e;
 	stream_on_stop_sending(s, f->stop_sending.code);
@@ -84,6 +117,12 @@ static int on_stream(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
 	struct stream *s;
 	int e = streams_for_frame(&c->streams, f->stream.id, false, &s);
+	if (e)
+		return e;
+	if (!s || (f->stream.len <= 1 && !f->stream.fin) || is_repeated(s, f))
+		e = noise(c, p);
+	else
+		bucket_give(&c->noise);
 	if (e || !s)
 		return e;
 	e = streams_on_data(&c->streams, s, f->stream.off, f->stream.data, f->stream.len, f->stream.fin);
@@ -102,6 +141,8 @@ static int on_max_stream_data(struct conn *c, struct rx_packet *p, const struct 
 {
 	struct stream *s;
 	int e = streams_for_frame(&c->streams, f->max_stream_data.id, true, &s);
+	if (!e && (!s || f->max_stream_data.max <= s->tx_credit.limit))
+		e = noise(c, p);
 	if (e || !s)
 		return e;
 	stream_on_max_data(s, f->max_stream_data.max);
@@ -187,37 +228,10 @@ static handler *const handlers[FRAME_KIND_COUNT] = {
 	[FRAME_HANDSHAKE_DONE] = on_handshake_done,
 };
 
-/* Frames that cost work and bring nothing forward. Honest packets hold few of them, whatever the reason; a packet
- * may hold hundreds. */
-static bool is_noise(const struct conn *c, const struct frame *f)
-{
-	switch (f->kind) {
-	case FRAME_STREAM:
-		return f->stream.len <= 1 && !f->stream.fin;
-	case FRAME_CRYPTO:
-		return f->crypto.len == 0;
-	case FRAME_MAX_DATA:
-		return f->max_data.max <= c->streams.tx_credit.limit;
-	case FRAME_MAX_STREAMS:
-		return f->max_streams.max <= c->streams.max_local[f->max_streams.uni ? DIR_UNI : DIR_BIDI];
-	case FRAME_PING:
-	case FRAME_DATA_BLOCKED:
-	case FRAME_STREAM_DATA_BLOCKED:
-	case FRAME_STREAMS_BLOCKED:
-	case FRAME_PATH_CHALLENGE:
-	case FRAME_PATH_RESPONSE:
-	case FRAME_RETIRE_CONNECTION_ID:
-		return true;
-	default:
-		return false;
-	}
-}
-
 int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_t len, uint64_t *frame_type)
 {
 	struct rd r = rd_of(payload, len);
 	struct frame f;
-	unsigned noise = 0;
 	if (!len)
 		return QE_PROTOCOL_VIOLATION;	/* RFC 9000 12.4 */
 	while (rd_left(&r) && c->state == CONN_ACTIVE) {
@@ -226,9 +240,9 @@ int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_
 		if (e)
 			return e;
 		p->eliciting |= frame_table[f.kind].eliciting;
-		if (is_noise(c, &f) && ++noise > CONN_NOISE_FREE && !bucket_take(&c->noise, p->now_us))
-			return QE_PROTOCOL_VIOLATION;	/* RFC 9000 21.9 */
-		e = handlers[f.kind](c, p, &f);
+		e = is_scarce(f.kind) ? noise(c, p) : 0;
+		if (!e)
+			e = handlers[f.kind](c, p, &f);
 		if (e)
 			return e;
 	}

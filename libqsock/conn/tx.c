@@ -50,8 +50,9 @@ static void packet_abandon(struct conn *c, struct build *b)
 }
 
 /* Up to the size a packet must have: header protection needs its sample (RFC 9001 5.4.2), and a packet should be
- * no smaller than the stateless reset that may answer it (RFC 9000 10.3). Once it is known where the next one begins it
- * is too late. least: bytes that are wanted in any case. An ACK does not become a packet in flight by these few bytes: nobody would acknowledge it. */
+ * no smaller than the stateless reset that may answer it (RFC 9000 10.3). least: bytes that are wanted in any case.
+ * Once it is known where the next packet begins it is too late. An ACK does not become a packet in flight by these few
+ * bytes: nobody would acknowledge it. */
 static void packet_pad(const struct conn *c, struct build *b, size_t least)
 {
 	size_t len = wr_len(&b->w) + AEAD_TAG_LEN;

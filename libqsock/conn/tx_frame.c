@@ -30,7 +30,8 @@ bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us)
 		return false;
 	if (c->probes[space] || sendbuf_pending(&c->crypto[level].tx, CONN_NEVER))
 		return true;
-	return level == LEVEL_APP && (app_control_pending(c) || streams_next_sendable(&c->streams));
+	/* In this order: looking for data may show that DATA_BLOCKED is due. */
+	return level == LEVEL_APP && (streams_next_sendable(&c->streams) || app_control_pending(c));
 }
 
 /* ---- notes --------------------------------------------------------------- */

@@ -156,6 +156,8 @@ static void note_frame(struct injector *i, enum level level, const struct frame 
 		i->last_ack.ranges = NULL;
 		i->last_ack_level = level;
 	}
+	if (f->kind == FRAME_PATH_RESPONSE)
+		memcpy(i->last_path_response, f->path_data, sizeof(f->path_data));
 	if (f->kind != FRAME_CONNECTION_CLOSE && f->kind != FRAME_APPLICATION_CLOSE)
 		return;
 	i->closes++;
@@ -219,7 +221,7 @@ static void look_at(struct injector *i, const struct packet *p, size_t datagram_
 		struct pktkey *keys[] = { &i->initial_rx };
 		need_initial(i);
 		open_packet(i, LEVEL_INITIAL, p, &i->initial_rx, keys, 1);
-		/* RFC 9000 14.1-2 */
+		/* RFC9000 14.1-2 */
 		if (!i->to_server || eliciting_seen(i) > before)
 			assert_true(datagram_len >= MIN_INITIAL_DATAGRAM);
 	} else if (p->type == PACKET_HANDSHAKE && kr) {
@@ -227,7 +229,11 @@ static void look_at(struct injector *i, const struct packet *p, size_t datagram_
 		open_packet(i, LEVEL_HANDSHAKE, p, keys[0], keys, 1);
 	} else if (p->type == PACKET_1RTT && kr) {
 		struct pktkey *keys[] = { &kr->rx[LEVEL_APP], &kr->rx_next, &kr->rx_prev };
+		uint64_t paths = i->frames[FRAME_PATH_RESPONSE] + i->frames[FRAME_PATH_CHALLENGE];
 		open_packet(i, LEVEL_APP, p, keys[0], keys, 3);
+		/* RFC9000 8.2.1-5, 8.2.2-4 */
+		if (i->frames[FRAME_PATH_RESPONSE] + i->frames[FRAME_PATH_CHALLENGE] > paths)
+			assert_true(datagram_len >= MIN_INITIAL_DATAGRAM);
 	}
 }
 

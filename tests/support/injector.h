@@ -26,6 +26,7 @@ struct injector {
 	uint64_t largest_pn[SPACE_COUNT];	/* PN_NONE */
 	struct frame_ack last_ack;		/* numbers only */
 	enum level last_ack_level;
+	uint8_t last_path_response[8];
 	uint64_t close_code, close_frame_type;
 	enum frame_kind close_kind;
 	enum level close_level;

@@ -337,7 +337,7 @@ static void path_challenges(struct scene *s)
 	connpair_run(&s->p, s->p.now_us);
 	assert_open(s);
 	assert_int_equal(s->i.frames[FRAME_PATH_RESPONSE], CHALLENGE_QUEUE);
-	assert_true(s->i.bytes <= 1200);
+	assert_true(s->i.bytes <= 2 * 1200);
 	assert_true(mem_test_live() - live < 10);
 }
 
@@ -428,6 +428,12 @@ static void bounds__frames_for_nothing(void **state)
 		{ 2, { 0x16, 0 }, { 0x16, 0 } },		/* STREAMS_BLOCKED */
 		{ 9, { 0x1a }, { 0x1a } },			/* PATH_CHALLENGE */
 		{ 9, { 0x1b }, { 0x1b } },			/* PATH_RESPONSE */
+		{ 5, { 0x0a, 0, 2, 'x', 'x' }, { 0x0a, 1, 2, 'x', 'x' } },	/* the same bytes again */
+		{ 5, { 0x0b, 0, 2, 'x', 'x' }, { 0x0b, 1, 2, 'x', 'x' } },	/* with FIN */
+		{ 4, { 0x04, 0, 0, 0 }, { 0x04, 1, 0, 0 } },	/* the same RESET_STREAM */
+		{ 3, { 0x05, 0, 0 }, { 0x05, 1, 0 } },		/* the same STOP_SENDING */
+		{ 3, { 0x11, 0, 0 }, { 0x11, 1, 0 } },		/* MAX_STREAM_DATA that raises nothing */
+		{ 5, { 0x02, 0, 0, 0, 0 }, { 0x02, 0, 0, 0, 0 } },	/* the same ACK */
 	};
 	for (size_t k = 0; k < 2 * COUNT(rows); k++) {
 		struct scene s;
@@ -449,6 +455,27 @@ static void byte_by_byte(struct scene *s)
 	}
 	assert_open(s);
 }
+
+/* As much data twice as new, in small pieces, for ever: an honest peer that repeats too early. */
+static void data_and_repeats(struct scene *s)
+{
+	uint8_t b[1100];
+	struct inject how = at(LEVEL_APP);
+	uint64_t off = 0;
+	for (unsigned packets = 0; packets < 4000; packets++) {
+		struct wr w = wr_of(b, sizeof(b));
+		for (unsigned k = 0; k < 40; k++)
+			put_stream(&w, bidi(s), off + 16 * k, 16, false);
+		injector_feed(&s->i, &how, b, wr_len(&w));
+		if (packets % 2)
+			off += 40 * 16;
+		connpair_run(&s->p, s->p.now_us);
+		scene_drain(s->victim, s->p.opened[s->i.to_server][0]);
+		assert_open(s);
+	}
+}
+
+static void bounds__data_and_repeats__allowed(void **state) { each_side(LEVEL_APP, data_and_repeats); }
 
 static void bounds__byte_by_byte__allowed(void **state) { each_side(LEVEL_APP, byte_by_byte); }
 
@@ -506,6 +533,27 @@ static void bounds__amplification__while_closing(void **state)
 	assert_true(s.i.closes >= 1 && s.i.closes <= 14);	/* 1, 2, 4, 8...; RFC9000 10.2.1-3 */
 	scene_fini(&s);
 }
+
+/* Datagrams from elsewhere: migration is not offered, so they are neither answered nor counted. RFC9000 9-5 */
+static void other_address(struct scene *s)
+{
+	uint8_t b[INJECT_MAX];
+	struct inject how = at(LEVEL_APP);
+	uint64_t received = s->victim->amplify.received;
+	for (unsigned k = 0; k < 100; k++) {
+		size_t n = injector_seal(&s->i, &how, (const uint8_t[]){ 0x01, 0x1a, 1, 2, 3, 4, 5, 6, 7, 8 }, 10, b);
+		struct datagram d = { .data = b, .len = n, .local = s->victim->local, .remote = s->victim->remote };
+		d.remote.in4.sin_port ^= (uint16_t)(k + 1);
+		conn_recv(s->victim, &d, 1, s->p.now_us);
+		connpair_run(&s->p, s->p.now_us);
+	}
+	assert_open(s);
+	assert_int_equal(s->i.datagrams, 0);
+	assert_int_equal(s->victim->amplify.received, received);
+	scene_transfer(s, 10000);
+}
+
+static void bounds__other_address(void **state) { each_side(LEVEL_APP, other_address); }
 
 /* ---- before there are keys ------------------------------------------------------------------------ */
 
@@ -601,6 +649,52 @@ static void bounds__initial_flood(void **state)
 	connpair_fini(&p);
 }
 
+/* Two endpoints that take each other's answers for packets of lost connections. RFC9000 10.3.3-2 */
+static void bounds__stateless_reset__loop_ends(void **state)
+{
+	struct connpair p;
+	uint8_t b[1500];
+	unsigned answers = 0;
+	size_t len = 1200;
+	connpair_init(&p, 1);
+	struct endpoint_config cfg = { .rng = p.rng, .cid_len = 8, .max_resets_per_s = 1000 };
+	struct endpoint *e[2] = { endpoint_new(&cfg, p.now_us), endpoint_new(&cfg, p.now_us) };
+	rng_fill(&p.rng, b, sizeof(b));
+	b[0] = 0x40 | (b[0] & 0x3f);
+	for (; len; answers++) {
+		struct datagram d = { .data = b, .len = len, .local = p.saddr, .remote = p.caddr };
+		struct train t = { .buf = b, .cap = sizeof(b), .max_segs = 1 };
+		endpoint_recv(e[answers % 2], &d, 1, p.now_us);
+		if (!endpoint_poll_transmit(e[answers % 2], &t, p.now_us))
+			break;
+		assert_true(t.len < len);
+		len = t.len;
+	}
+	assert_in_range(answers, 1, 40);
+	for (int k = 0; k < 2; k++)
+		endpoint_free(e[k]);
+	connpair_fini(&p);
+}
+
+/* ---- what waits for the application ------------------------------------------------------------------- */
+
+static void bounds__new_token_flood(void **state)
+{
+	struct scene s;
+	uint8_t b[1000] = { 0x07, 0x43, 0xe0 };	/* 992 bytes */
+	struct inject how = at(LEVEL_APP);
+	scene_init(&s, LEVEL_APP, false);
+	int64_t live = mem_test_live();
+	for (unsigned k = 0; k < 1000; k++) {
+		b[5] = (uint8_t)k;
+		injector_feed(&s.i, &how, b, 3 + 992);
+	}
+	assert_open(&s);
+	assert_true(mem_test_live() - live <= 16);
+	scene_transfer(&s, 10000);
+	scene_fini(&s);
+}
+
 /* ---- keys --------------------------------------------------------------------------------------------- */
 
 /* Updates without an answer, and without waiting for one: followed once, the rest does not open. */
@@ -682,11 +776,15 @@ int main(void)
 		T(bounds__retire_connection_id_flood),
 		T(bounds__frames_for_nothing),
 		T(bounds__byte_by_byte__allowed),
+		T(bounds__data_and_repeats__allowed),
 		T(bounds__amplification__silent_client),
 		T(bounds__amplification__while_closing),
+		T(bounds__other_address),
 		T(bounds__undecryptable),
 		T(bounds__junk__allocates_nothing),
 		T(bounds__initial_flood),
+		T(bounds__stateless_reset__loop_ends),
+		T(bounds__new_token_flood),
 		T(bounds__key_update_flood),
 		T(bounds__aead_limits),
 	};

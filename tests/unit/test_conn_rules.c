@@ -133,7 +133,7 @@ static void conn_initial__small_datagram_to_server__ignored(void **state)
 	assert_int_equal(p.server->packets_rx, before);
 	memset(buf, 0, sizeof(buf));
 	craft_ping(p.client, LEVEL_INITIAL, NULL, 0, buf);
-	feed(&p, p.server, buf, sizeof(buf));	/* zeros behind the packet are no PADDING, but the datagram is large enough */
+	feed(&p, p.server, buf, sizeof(buf));	/* zeros behind the packet are no PADDING, but make it large enough */
 	assert_int_equal(p.server->packets_rx, before + 1);
 	connpair_fini(&p);
 }
@@ -493,6 +493,66 @@ static void conn_ack_delay__packet_waited_for_keys__wait_is_included(void **stat
 	connpair_fini(&p);
 }
 
+/* ---- memory --------------------------------------------------------------- */
+
+/* Whatever allocation fails, both ends live on or end cleanly. From the first answer on: before there is nobody. */
+static void conn_out_of_memory__any_allocation__no_crash_no_leak(void **state)
+{
+	for (uint64_t nth = 1; nth < 5000; nth++) {
+		struct connpair p;
+		struct stream *s;
+		struct iovec iov[4];
+		int n;
+		half_way(&p, 20);
+		p.filter = NULL;
+		uint64_t before = mem_test_count();
+		mem_test_fail_nth(nth);
+		connpair_run(&p, p.now_us + 3000000);
+		for (int i = 0; i < 20; i++) {
+			struct conn *c = i & 1 ? p.client : p.server;
+			if (conn_stream_open(c, DIR_BIDI, &s))
+				continue;
+			size_t len = conn_stream_claim(c, s, 5000, iov, 4, &n);
+			for (int k = 0; k < n; k++)
+				memset(iov[k].iov_base, 'x', iov[k].iov_len);
+			conn_stream_commit(c, s, len);
+			conn_stream_release(c, s);
+			connpair_run(&p, p.now_us + 3000);
+		}
+		connpair_run(&p, p.now_us + 1000000);
+		conn_close(p.client, 0, NULL, 0, p.now_us);
+		connpair_run(&p, p.now_us + 20000000);
+		bool all = mem_test_count() - before < nth;
+		mem_test_fail_nth(0);
+		assert_true(p.drained[0] && p.drained[1]);
+		connpair_fini(&p);
+		if (all) {
+			assert_true(nth > 50);
+			return;
+		}
+	}
+	fail_msg("never ran without a failure");
+}
+
+static void conn_data_blocked__credit_ends_before_a_packet_begins__is_sent(void **state)
+{
+	struct connpair p;
+	struct stream *s;
+	struct iovec iov;
+	static uint8_t buf[65536];
+	int n;
+	connpair_init(&p, 21);
+	connpair_handshake(&p);
+	p.client->streams.tx_credit.limit = p.client->streams.tx_credit.used;
+	assert_int_equal(conn_stream_open(p.client, DIR_BIDI, &s), 0);
+	assert_int_equal(conn_stream_claim(p.client, s, 1, &iov, 1, &n), 1);
+	*(uint8_t *)iov.iov_base = 'x';
+	conn_stream_commit(p.client, s, 1);
+	/* RFC9000 4.1-14 */
+	assert_true(poll_once(&p, p.client, buf) > 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 static int no_leak(void **state)
@@ -533,6 +593,8 @@ int main(void)
 		T(conn_deadline__handshake_held_back_by_pacer__is_the_pacers),
 		T(conn_spin_bit__not_in_use__says_nothing),
 		T(conn_ack_delay__packet_waited_for_keys__wait_is_included),
+		T(conn_out_of_memory__any_allocation__no_crash_no_leak),
+		T(conn_data_blocked__credit_ends_before_a_packet_begins__is_sent),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

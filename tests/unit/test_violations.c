@@ -714,6 +714,49 @@ static void violations__ignored__retire_connection_id_repeated(void **state)
 	}
 }
 
+static void violations__accepted__path_challenge(void **state)
+{
+	/* RFC9000 8.2.2-1 the same data on the path in use, once */
+	static const uint8_t frame[] = { 0x1a, 1, 2, 3, 4, 5, 6, 7, 8 };
+	for (int side = 0; side < 2; side++) {
+		struct scene s;
+		scene_init(&s, A, side);
+		injector_send(&s.i, A, frame, sizeof(frame));
+		assert_int_equal(s.i.frames[FRAME_PATH_RESPONSE], 1);
+		assert_memory_equal(s.i.last_path_response, frame + 1, 8);
+		finish_and_transfer(&s);
+		assert_int_equal(s.i.frames[FRAME_PATH_RESPONSE], 1);
+		scene_fini(&s);
+	}
+}
+
+/* RFC9000 7.5-1, 19.6-1: a ClientHello in many pieces, its end first, over two datagrams */
+static void violations__accepted__hello_in_pieces(void **state)
+{
+	struct scene s;
+	uint8_t hello[1024], b[1200];
+	struct inject how = { .level = I, .pad = 1 };
+	scene_client_only(&s, true);
+	size_t len = injector_client_hello(s.p.client, hello, sizeof(hello));
+	(void)injector_make_server(&s.i, NULL, NULL, (uint8_t[INJECT_MAX]){ 0 });
+	for (int half = 1; half >= 0; half--) {
+		struct wr w = wr_of(b, sizeof(b));
+		size_t lo = half ? len / 2 : 0, hi = half ? len : len / 2;
+		while (hi > lo) {
+			size_t n = hi - lo < 7 ? hi - lo : 7;
+			hi -= n;
+			assert_int_equal(frame_write_crypto_header(&w, hi, n), n);
+			wr_bytes(&w, hello + hi, n);
+			frame_write_padding(&w, 1);
+		}
+		injector_send_how(&s.i, &how, b, wr_len(&w));
+	}
+	s.victim = s.p.server;
+	expect_open(&s, "RFC9000 7.5-1", "ClientHello in pieces");
+	finish_and_transfer(&s);
+	scene_fini(&s);
+}
+
 static size_t make_retry(struct scene *s, uint8_t *out, const struct cid *scid, const char *token, bool bad_tag)
 {
 	struct conn *c = s->p.client;
@@ -847,6 +890,8 @@ int main(void)
 		T(violations__ignored__coalesced_for_another),
 		T(violations__ignored__new_connection_id_repeated),
 		T(violations__ignored__retire_connection_id_repeated),
+		T(violations__accepted__path_challenge),
+		T(violations__accepted__hello_in_pieces),
 		T(violations__ignored__retry),
 		T(violations__ignored__retry_late),
 		T(violations__ignored__version_negotiation),
