@@ -3,6 +3,7 @@
 #   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
+#   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
 #   make install [PREFIX=/usr/local] [DESTDIR=]
 # V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
 VARIANT ?= release
@@ -129,6 +130,8 @@ check: deps
 	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j$(JOBS) all tests)
 	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j1 fd)
 
+check-openssl35: all
+	@tests/debian13.sh
 demo: all
 	@tests/demo.sh
 interop: all $(PEER) $(O)/tests/interop/goquic
@@ -156,7 +159,7 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all unit sim fd tests check-layers deps check demo interop bench install clean
+.PHONY: all unit sim fd tests check-layers deps check check-openssl35 demo interop bench install clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# make check-openssl35: the same proof on OpenSSL >= 3.5, whatever stands on this machine. A Debian 13 tree in $QSOCK_TREE
-# is made once, by debootstrap and from the mirror that apt uses here; a copy of this source is built and tested in it, and
-# the programs built there talk to those built here. Needs root and debootstrap; without them it says so and exits with 77.
+# make check-openssl35: the same proof on OpenSSL >= 3.5, whatever stands on this machine. A Debian 13 tree in
+# $QSOCK_TREE is made once, by debootstrap and from the mirror that apt uses here; a copy of this source is built and
+# tested in it, and the programs built there talk to those built here. Needs root and debootstrap; without them it says
+# so and exits with 77.
 #
 # All runs in mount and PID namespaces of its own: however this ends, no mount and no process stays behind.
 set -euo pipefail
@@ -63,7 +64,8 @@ run() { # WHAT GOAL...: built, then run, with the time that took
 	echo "openssl35: $what: $((SECONDS - start)) s"
 }
 
-echo "openssl35: OpenSSL $(inside pkg-config --modversion libssl), gcc $(inside cc -dumpfullversion), $(inside ldd --version | sed -n 1p)"
+echo "openssl35: OpenSSL $(inside pkg-config --modversion libssl), gcc $(inside cc -dumpfullversion)," \
+	"$(inside ldd --version | sed -n 1p)"
 run_make -s -j"$(nproc)" all tests
 run "unit and sim" unit sim
 run "fd" fd
@@ -82,7 +84,7 @@ fi
 work=/root/mixed
 # PROGRAM ARGUMENT..., in place of the shell: to be called in one of their own.
 here() { cd "$tree$work" && XDG_CONFIG_HOME=$PWD/config exec timeout 120 "$src/build/bin/$@"; }
-there() { exec "${in_tree[@]}" -C "$work" XDG_CONFIG_HOME="$work/config" timeout 120 "/root/qsock/build/bin/$@"; }
+there() { exec "${in_tree[@]}" env -C "$work" XDG_CONFIG_HOME="$work/config" timeout 120 "/root/qsock/build/bin/$@"; }
 
 mixed() { # SERVER_SIDE CLIENT_SIDE
 	local log=$tree$work/server.log i port pin urls server

@@ -42,6 +42,16 @@ void close_silently(struct conn *c, const struct conn_error *err)
 	c->ev_drained = true;
 }
 
+/* The peer is gone: nothing is sent any more. From the closing state on the end stays where it was. RFC 9000 10.2.2 */
+static void drain(struct conn *c, const struct conn_error *err, uint64_t now_us)
+{
+	if (c->state == CONN_ACTIVE)
+		c->close_deadline_us = now_us + 3 * conn_pto(c);
+	set_error(c, err);
+	c->state = CONN_DRAINING;
+	c->close_wanted = false;
+}
+
 void conn_violation(struct conn *c, int qe, uint64_t frame_type, const char *reason, uint64_t now_us)
 {
 	struct conn_error err = { .code = qe_wire(qe), .frame_type = frame_type };
@@ -72,21 +82,18 @@ void close_by_peer(struct conn *c, const struct frame *f, uint64_t now_us)
 	size_t n = f->close.reason_len < sizeof(err.reason) ? f->close.reason_len : sizeof(err.reason) - 1;
 	if (n)
 		memcpy(err.reason, f->close.reason, n);
-	if (c->state == CONN_ACTIVE) {
-		set_error(c, &err);
-		c->close_deadline_us = now_us + 3 * conn_pto(c);
-	}
-	if (c->state < CONN_DRAINING)
-		c->state = CONN_DRAINING;
-	c->close_wanted = false;
+	drain(c, &err, now_us);
 }
 
-/* Answer packets 1, 2, 4, 8... that arrive while closing. RFC 9000 10.2.1 */
-void close_on_packet(struct conn *c)
+/* Answer packets 1, 2, 4, 8... that arrive while closing, and not by more than three times their bytes: they are
+ * not opened any more, so they may be anybody's. RFC 9000 10.2.1 */
+void close_on_packet(struct conn *c, size_t len)
 {
-	if (++c->close_rx < c->close_rx_next)
+	c->close_credit += 3 * len;
+	if (++c->close_rx < c->close_rx_next || c->close_credit < c->close_len)
 		return;
-	c->close_rx_next *= 2;
+	c->close_credit -= c->close_len;
+	c->close_rx_next = 2 * c->close_rx;
 	c->close_wanted = true;
 }
 
@@ -120,7 +127,7 @@ void conn_on_reset(struct conn *c, uint64_t now_us)
 		return;
 	struct conn_error err = { .kind = CONN_ERR_STATELESS_RESET, .by_peer = true };
 	strlcpy(err.reason, "the peer has lost the connection's state", sizeof(err.reason));
-	close_silently(c, &err);
+	drain(c, &err, now_us);
 }
 
 const struct conn_error *conn_error(const struct conn *c) { return &c->error; }

@@ -5,6 +5,12 @@
 #include "base/mem.h"
 #include "crypto/retry.h"
 
+/* Until its address is validated a client is sent datagrams with Initial packets, and those are not smaller. */
+bool conn_amplify_blocked(const struct conn *c)
+{
+	return amplify_budget(&c->amplify) < MIN_INITIAL_DATAGRAM;
+}
+
 struct recovery_env conn_env(const struct conn *c)
 {
 	return (struct recovery_env){
@@ -14,7 +20,7 @@ struct recovery_env conn_env(const struct conn *c)
 		/* A client knows it once a Handshake packet was acknowledged or the handshake is confirmed. RFC 9002 A.6 */
 		.peer_validated = c->is_server || c->confirmed ||
 				  recovery_largest_acked(&c->rec, SPACE_HANDSHAKE) != PN_NONE,
-		.amplification_blocked = amplify_budget(&c->amplify) == 0,
+		.amplification_blocked = conn_amplify_blocked(c),
 		.max_ack_delay_us = c->have_peer_params ? c->peer.max_ack_delay_ms * 1000 : 25000,
 	};
 }
@@ -58,6 +64,7 @@ static struct conn *conn_new(const struct conn_config *cfg, const struct rng *rn
 	}
 	amplify_init(&c->amplify, !is_server);
 	challenge_init(&c->challenge);
+	bucket_init(&c->noise, CONN_NOISE_PER_S, CONN_NOISE_BURST, now_us);
 	recovery_init(&c->rec, cfg->cc, cfg->mss, cfg->ecn, now_us);
 	for (int s = 0; s < SPACE_COUNT; s++)
 		ackq_init(&c->ackq[s], s == SPACE_APP ? CONN_OUR_ACK_DELAY_US : 0);
@@ -184,7 +191,10 @@ size_t conn_stream_claim(struct conn *c, struct stream *s, size_t want, struct i
 	}
 	if (want > max - held)
 		want = (size_t)(max - held);
-	return sendbuf_claim(&s->sb, want, iov, cap, n);
+	size_t got = sendbuf_claim(&s->sb, want, iov, cap, n);
+	if (!got && want)
+		s->tx_waiting = true;	/* no memory: what is acknowledged gives some back */
+	return got;
 }
 
 void conn_stream_commit(struct conn *c, struct stream *s, size_t len)

@@ -3,6 +3,7 @@
 #ifndef CONN_CONN_INT_H
 #define CONN_CONN_INT_H
 
+#include "base/bucket.h"
 #include "conn/conn.h"
 #include "crypto/keyring.h"
 #include "path/amplify.h"
@@ -19,6 +20,9 @@
 #define CONN_CID_EVENTS 32	/* all ids retired and issued anew, and the handshake's */
 #define CONN_OUR_ACK_DELAY_US 25000
 #define CONN_ACK_EXPONENT 3
+#define CONN_NOISE_FREE 8	/* frames of one packet that bring nothing forward and are not counted; RFC 9000 21.9 */
+#define CONN_NOISE_PER_S 330	/* of the others */
+#define CONN_NOISE_BURST 10000
 #define CONN_NEVER UINT64_MAX
 
 /* RFC 9000 10: ACTIVE -> CLOSING (we closed) or DRAINING (the peer did) -> DRAINED */
@@ -26,6 +30,7 @@ enum conn_state { CONN_ACTIVE, CONN_CLOSING, CONN_DRAINING, CONN_DRAINED };
 
 struct stash {			/* a packet whose keys are not there yet */
 	TAILQ_ENTRY(stash) link;
+	uint64_t at_us;
 	enum ecn ecn;
 	size_t len;
 	uint8_t data[];
@@ -103,6 +108,9 @@ struct conn {
 	struct conn_error error;
 	bool close_wanted;		/* a CONNECTION_CLOSE packet has to leave */
 	uint64_t close_rx, close_rx_next;	/* packets received while closing; answer again at this one */
+	uint64_t close_len, close_credit;	/* bytes of the closing datagram; bytes that answers may still have */
+
+	struct bucket noise;		/* what a peer may still send for nothing */
 
 	/* events for the owner */
 	bool ev_acked_wanted;		/* the owner waits for the end of everything unacknowledged */
@@ -114,6 +122,7 @@ struct conn {
 };
 
 /* conn.c */
+bool conn_amplify_blocked(const struct conn *c);
 struct recovery_env conn_env(const struct conn *c);
 uint64_t conn_pto(const struct conn *c);
 int conn_new_local_cid(struct conn *c, struct cid *cid, uint8_t token[RESET_TOKEN_LEN]);
@@ -136,7 +145,7 @@ void hs_on_version_negotiation(struct conn *c, const struct packet *p, uint64_t 
 int hs_issue_cids(struct conn *c);
 
 /* rx.c */
-void rx_replay_stash(struct conn *c, uint64_t now_us);
+void rx_replay_stash(struct conn *c);
 
 /* rx_frame.c: one decrypted packet's frames. *eliciting says whether it wants an ACK. */
 struct rx_packet {
@@ -146,6 +155,7 @@ struct rx_packet {
 	struct cid dcid;
 	uint64_t now_us;
 	bool eliciting;
+	unsigned noise;		/* frames so far that brought nothing forward */
 };
 int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_t len, uint64_t *frame_type);
 
@@ -162,6 +172,7 @@ struct build {
 	enum level level;
 	uint64_t pn;
 	size_t pn_off, pn_len, length_off, hdr_len;
+	bool expand;	/* the datagram must have MIN_INITIAL_DATAGRAM bytes */
 	struct sent_packet *sp;
 };
 bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us);
@@ -173,7 +184,7 @@ void conn_violation(struct conn *c, int qe, uint64_t frame_type, const char *rea
 void close_begin(struct conn *c, const struct conn_error *err, uint64_t now_us);	/* we close, and say so */
 void close_silently(struct conn *c, const struct conn_error *err);	/* nobody to tell: straight to DRAINED */
 void close_by_peer(struct conn *c, const struct frame *f, uint64_t now_us);
-void close_on_packet(struct conn *c);		/* something arrived while closing */
+void close_on_packet(struct conn *c, size_t len);	/* a datagram arrived while closing */
 bool close_write_frame(struct conn *c, struct wr *w, enum level level);
 
 /* timer.c */

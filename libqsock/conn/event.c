@@ -1,5 +1,5 @@
 /* What the owner has to learn, in a fixed order: connection ids (for the
- * endpoint), establishment, streams, credit, blobs, the end. Most events are
+ * endpoint), establishment, blobs, streams, credit, the end. Most events are
  * flags or list memberships, so a peer cannot make them pile up. */
 #include "conn/conn_int.h"
 

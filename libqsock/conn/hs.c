@@ -161,9 +161,8 @@ void hs_discard_keys(struct conn *c, enum level level, uint64_t now_us)
 	keyring_discard(&c->keys, level);
 	recovery_discard_space(&c->rec, space, &env, now_us);
 	sendbuf_fini(&c->crypto[level].tx);
-	recvbuf_fini(&c->crypto[level].rx);
 	sendbuf_init(&c->crypto[level].tx);
-	recvbuf_init(&c->crypto[level].rx);
+	recvbuf_discard(&c->crypto[level].rx);	/* highest stays */
 	ackq_fini(&c->ackq[space]);
 	ackq_init(&c->ackq[space], 0);
 	c->probes[space] = 0;
@@ -215,7 +214,7 @@ static int complete(struct conn *c, uint64_t now_us)
 		e = hs_confirm(c, now_us);
 	}
 	if (!e)
-		rx_replay_stash(c, now_us);
+		rx_replay_stash(c);
 	return e;
 }
 
@@ -238,6 +237,9 @@ static int feed(struct conn *c, enum level level)
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us)
 {
 	struct recvbuf *rb = &c->crypto[level].rx;
+	/* The rest of the very packet that brought the end of its level: it may repeat, not go on. RFC 9001 4.1.3 */
+	if (c->rec.space[level_space(level)].discarded)
+		return off + len > rb->highest ? QE_PROTOCOL_VIOLATION : 0;
 	if (off + len > rb->read_off + CONN_CRYPTO_MAX)
 		return QE_CRYPTO_BUFFER_EXCEEDED;
 	int e = recvbuf_insert(rb, off, data, len, false);
@@ -249,12 +251,15 @@ int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data,
 	e = feed(c, level);
 	if (e)
 		return e;
+	/* TLS went on to the next level: what waits behind a gap of this one was never to be sent. RFC 9001 4.1.3 */
+	if (tls_read_level(c->tls) > level && rb->highest > rb->read_off)
+		return QE_PROTOCOL_VIOLATION;
 	if (tls_state(c->tls) == TLS_DONE && !c->established)
 		return complete(c, now_us);
 	if (c->established)
 		tls_release(c->tls);	/* a client that got its ticket needs no more of TLS */
 	if (!had_handshake && pktkey_ready(&c->keys.rx[LEVEL_HANDSHAKE]))
-		rx_replay_stash(c, now_us);
+		rx_replay_stash(c);
 	return 0;
 }
 

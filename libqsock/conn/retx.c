@@ -72,12 +72,12 @@ static void lost_done(struct conn *c, const struct sent_frame *f) { c->want_hand
 /* BLOCKED frames are only repeated while their limit still holds us. */
 static void lost_data_blocked(struct conn *c, const struct sent_frame *f)
 {
-	c->streams.want_data_blocked = c->streams.tx_credit.limit == f->off;
+	c->streams.want_data_blocked |= c->streams.tx_credit.limit == f->off;
 }
 
 static void lost_streams_blocked(struct conn *c, const struct sent_frame *f)
 {
-	c->streams.want_streams_blocked[f->fin] = c->streams.max_local[f->fin] == f->off;
+	c->streams.want_streams_blocked[f->fin] |= c->streams.max_local[f->fin] == f->off;
 }
 
 static void lost_new_cid(struct conn *c, const struct sent_frame *f) { local_cids_on_lost(&c->lcids, f->id); }

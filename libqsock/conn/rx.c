@@ -21,7 +21,7 @@ static bool readable(const struct conn *c, enum level level)
 	return pktkey_ready(&c->keys.rx[level]) && (level != LEVEL_APP || c->established);
 }
 
-static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn)
+static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint64_t now_us)
 {
 	enum level level = packet_level(p);
 	bool may_come = level == LEVEL_HANDSHAKE ? !c->confirmed : level == LEVEL_APP && !c->established;
@@ -30,6 +30,7 @@ static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn)
 	struct stash *s = mem_alloc(sizeof(*s) + p->len);
 	if (!s)
 		return;
+	s->at_us = now_us;
 	s->ecn = ecn;
 	s->len = p->len;
 	memcpy(s->data, p->start, p->len);
@@ -122,7 +123,7 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 	    !packet_fixed_bit(p->first) || (packet_is_long(p->first) && p->version != c->version))
 		return;
 	if (!readable(c, level)) {
-		stash_packet(c, p, ecn);
+		stash_packet(c, p, ecn, now_us);
 		return;
 	}
 	const uint8_t *sample = p->start + p->pn_off + 4;
@@ -131,12 +132,19 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 		rx_unmask(c, p, mask[0], ecn, now_us);
 }
 
+/* A server takes them in large datagrams only (RFC 9000 14.1), a client only without a token (17.2.2). */
+static bool initial_acceptable(const struct conn *c, const struct packet *p, size_t datagram_len)
+{
+	return c->is_server ? datagram_len >= MIN_INITIAL_DATAGRAM : !p->token_len;
+}
+
 static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 {
 	struct rd r = rd_of(d->data, d->len);
 	struct cid first = { 0 };
 	struct packet p;
 	bool have_first = false;
+	uint64_t opened = c->packets_rx;
 	while (rd_left(&r) && c->state == CONN_ACTIVE) {
 		if (packet_parse(&r, c->cfg->cid_len, &p))
 			continue;
@@ -145,11 +153,12 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 			continue;
 		first = p.dcid;
 		have_first = true;
+		if (p.type == PACKET_INITIAL && !initial_acceptable(c, &p, d->len))
+			continue;
 		rx_packet(c, &p, d->ecn, now_us);
 	}
-	/* A client that fails to open any packet may be looking at a reset; checked per packet above,
-	 * and here for datagrams that did not even parse as ours. */
-	if (!have_first && conn_is_reset(c, d->data, d->len))
+	/* Where no packet was opened it may be a reset, of whatever form. RFC 9000 10.3, 10.3.1 */
+	if (c->packets_rx == opened && conn_is_reset(c, d->data, d->len))
 		conn_on_reset(c, now_us);
 }
 
@@ -188,16 +197,16 @@ static bool wanted(struct conn *c, const struct datagram *d)
 	c->bytes_rx += d->len;
 	c->amplify.received += d->len;
 	if (c->state == CONN_CLOSING)
-		close_on_packet(c);
+		close_on_packet(c, d->len);
 	return c->state == CONN_ACTIVE;
 }
 
-/* While closing, the peer's own close still moves us to draining. RFC 9000 10.2.1 is content
- * with the repeated close; nothing is decrypted then. */
+/* While closing nothing is decrypted: a peer that closes too gets our close again, and both end by time.
+ * RFC 9000 10.2.1 */
 void conn_recv(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 {
 	size_t i = 0;
-	bool was_blocked = amplify_budget(&c->amplify) == 0;
+	bool was_blocked = conn_amplify_blocked(c);
 	c->rx_processed = false;
 	while (i < n) {
 		size_t run = 0;
@@ -223,8 +232,9 @@ void conn_recv(struct conn *c, struct datagram *d, size_t n, uint64_t now_us)
 	}
 }
 
-/* Try again what waited for keys. What still has none is kept. */
-void rx_replay_stash(struct conn *c, uint64_t now_us)
+/* Try again what waited for keys, as of when it came: the wait belongs into our ACK delay, and not into RTT samples
+ * (RFC 9000 13.2.5, RFC 9002 5.3). What still has no keys is kept. */
+void rx_replay_stash(struct conn *c)
 {
 	struct stash_list l = TAILQ_HEAD_INITIALIZER(l);
 	struct stash *s;
@@ -235,7 +245,7 @@ void rx_replay_stash(struct conn *c, uint64_t now_us)
 		struct rd r = rd_of(s->data, s->len);
 		struct packet p;
 		if (c->state == CONN_ACTIVE && !packet_parse(&r, c->cfg->cid_len, &p))
-			rx_packet(c, &p, s->ecn, now_us);
+			rx_packet(c, &p, s->ecn, s->at_us);
 		mem_free(s);
 	}
 }

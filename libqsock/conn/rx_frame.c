@@ -5,6 +5,35 @@
 
 typedef int handler(struct conn *c, struct rx_packet *p, const struct frame *f);
 
+/* ---- frames for nothing --------------------------------------------------- */
+
+/* A packet may hold a thousand frames that cost work and bring nothing forward. Honest ones hold few, whatever the
+ * reason, so the first of each packet are free, and what lies beyond is rationed; new data earns as much again, since
+ * spurious retransmissions come in proportion to it. RFC 9000 21.9 */
+static int noise(struct conn *c, struct rx_packet *p)
+{
+	return ++p->noise <= CONN_NOISE_FREE || bucket_take(&c->noise, p->now_us) ? 0 : QE_PROTOCOL_VIOLATION;
+}
+
+/* Kinds that are noise by their number alone. Of the others the handlers know. */
+static bool is_scarce(enum frame_kind kind)
+{
+	return kind != FRAME_STREAM && kind != FRAME_PADDING && kind != FRAME_RESET_STREAM &&
+	       kind != FRAME_STOP_SENDING && kind != FRAME_MAX_STREAM_DATA;
+}
+
+static bool is_repeated(const struct stream *s, const struct frame *f)
+{
+	const struct recvbuf *rb = &s->rb;
+	uint64_t off = f->stream.off, end = off + f->stream.len;
+	if (end > rb->highest || (f->stream.fin && rb->final_size == RECVBUF_NO_FINAL))
+		return false;
+	return rb->discarding || end <= rb->read_off ||
+	       rangeset_covers(&rb->got, off > rb->read_off ? off : rb->read_off, end);
+}
+
+/* ---- one handler per kind -------------------------------------------------- */
+
 static int nothing(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
 	return 0;
@@ -49,6 +78,8 @@ static int on_reset_stream(struct conn *c, struct rx_packet *p, const struct fra
 {
 	struct stream *s;
 	int e = streams_for_frame(&c->streams, f->reset_stream.id, false, &s);
+	if (!e && (!s || stream_rx_terminal(s)))
+		e = noise(c, p);
 	if (e || !s)
 		return e;
 	e = streams_on_reset(&c->streams, s, f->reset_stream.code, f->reset_stream.final_size);
@@ -61,6 +92,8 @@ static int on_stop_sending(struct conn *c, struct rx_packet *p, const struct fra
 {
 	struct stream *s;
 	int e = streams_for_frame(&c->streams, f->stop_sending.id, true, &s);
+	if (!e && (!s || s->peer_stopped))
+		e = noise(c, p);
 	if (e || !s)
 		return e;
 	stream_on_stop_sending(s, f->stop_sending.code);
@@ -84,6 +117,12 @@ static int on_stream(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
 	struct stream *s;
 	int e = streams_for_frame(&c->streams, f->stream.id, false, &s);
+	if (e)
+		return e;
+	if (!s || (f->stream.len <= 1 && !f->stream.fin) || is_repeated(s, f))
+		e = noise(c, p);
+	else
+		bucket_give(&c->noise);
 	if (e || !s)
 		return e;
 	e = streams_on_data(&c->streams, s, f->stream.off, f->stream.data, f->stream.len, f->stream.fin);
@@ -102,6 +141,8 @@ static int on_max_stream_data(struct conn *c, struct rx_packet *p, const struct 
 {
 	struct stream *s;
 	int e = streams_for_frame(&c->streams, f->max_stream_data.id, true, &s);
+	if (!e && (!s || f->max_stream_data.max <= s->tx_credit.limit))
+		e = noise(c, p);
 	if (e || !s)
 		return e;
 	stream_on_max_data(s, f->max_stream_data.max);
@@ -134,7 +175,8 @@ static int on_retire_connection_id(struct conn *c, struct rx_packet *p, const st
 	if (e)
 		return e == QE_AGAIN ? 0 : e;
 	event_cid(c, CONN_EV_CID_RETIRED, &gone);
-	return hs_issue_cids(c);
+	/* One that retires without end is left with what it has: at least the one in use. RFC 9000 21.9 */
+	return bucket_take(&c->noise, p->now_us) ? hs_issue_cids(c) : 0;
 }
 
 static int on_path_challenge(struct conn *c, struct rx_packet *p, const struct frame *f)
@@ -198,7 +240,9 @@ int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_
 		if (e)
 			return e;
 		p->eliciting |= frame_table[f.kind].eliciting;
-		e = handlers[f.kind](c, p, &f);
+		e = is_scarce(f.kind) ? noise(c, p) : 0;
+		if (!e)
+			e = handlers[f.kind](c, p, &f);
 		if (e)
 			return e;
 	}

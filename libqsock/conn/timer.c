@@ -5,11 +5,14 @@
 
 #include <bsd/string.h>
 
+#define IDLE_MAX_MS (UINT64_C(1) << 50)	/* 35,000 years; the peer may say more than fits in microseconds */
+
 /* The smaller of both sides' idle timeouts, at least 3 PTO; 0: none. RFC 9000 10.1 */
 static uint64_t idle_timeout(const struct conn *c)
 {
 	uint64_t ours = c->cfg->idle_timeout_us;
-	uint64_t peers = c->have_peer_params ? c->peer.max_idle_timeout_ms * 1000 : 0;
+	uint64_t peers_ms = c->have_peer_params ? c->peer.max_idle_timeout_ms : 0;
+	uint64_t peers = (peers_ms < IDLE_MAX_MS ? peers_ms : IDLE_MAX_MS) * 1000;
 	uint64_t t = ours && peers ? (ours < peers ? ours : peers) : ours ? ours : peers;
 	uint64_t floor = 3 * conn_pto(c);
 	return t && t < floor ? floor : t;
@@ -60,6 +63,17 @@ void timer_start_handshake(struct conn *c, uint64_t now_us)
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+/* Of the ACKs that could be sent: time alone does not help the others. */
+static uint64_t ack_deadline(const struct conn *c)
+{
+	static const enum level levels[SPACE_COUNT] = { LEVEL_INITIAL, LEVEL_HANDSHAKE, LEVEL_APP };
+	uint64_t t = CONN_NEVER;
+	for (int s = 0; s < SPACE_COUNT; s++)
+		if (pktkey_ready(&c->keys.tx[levels[s]]) && !conn_amplify_blocked(c))
+			t = min_u64(t, ackq_deadline(&c->ackq[s]));
+	return t;
+}
+
 uint64_t conn_deadline(const struct conn *c, uint64_t now_us)
 {
 	if (c->state == CONN_DRAINED)
@@ -70,8 +84,7 @@ uint64_t conn_deadline(const struct conn *c, uint64_t now_us)
 	t = min_u64(t, c->hs_deadline_us);
 	t = min_u64(t, c->keepalive_deadline_us);
 	t = min_u64(t, keyring_deadline(&c->keys));
-	for (int s = 0; s < SPACE_COUNT; s++)
-		t = min_u64(t, ackq_deadline(&c->ackq[s]));
+	t = min_u64(t, ack_deadline(c));
 	if (c->challenge.pending)
 		t = min_u64(t, c->challenge.deadline_us);
 	if (c->pacer_blocked)
@@ -86,6 +99,26 @@ static void time_out(struct conn *c, enum conn_error_kind kind, const char *reas
 	close_silently(c, &err);
 }
 
+/* Our idle timeout is later as a rule, and to leave before it is to say so. RFC 9000 10.1 */
+static void handshake_timeout(struct conn *c, uint64_t now_us)
+{
+	struct conn_error err = { .kind = CONN_ERR_HANDSHAKE_TIMEOUT };
+	strlcpy(err.reason, "the handshake did not complete in time", sizeof(err.reason));
+	close_begin(c, &err, now_us);
+}
+
+/* Two in the space whose timer it was, and one in others that wait too: the peer may only have keys for these.
+ * RFC 9002 6.2.4 */
+static void want_probes(struct conn *c, enum pn_space space)
+{
+	for (int s = 0; s < SPACE_COUNT; s++) {
+		if (s != (int)space && !c->rec.space[s].eliciting_in_flight)
+			continue;
+		c->probes[s] = s == (int)space ? 2 : 1;
+		retx_probe(c, s);
+	}
+}
+
 static void recovery_timeout(struct conn *c, uint64_t now_us)
 {
 	struct recovery_env env = conn_env(c);
@@ -96,8 +129,7 @@ static void recovery_timeout(struct conn *c, uint64_t now_us)
 		retx_lost(c, &res.lost);
 		break;
 	case RECOVERY_PTO:
-		c->probes[space] = 2;
-		retx_probe(c, space);
+		want_probes(c, space);
 		break;
 	case RECOVERY_NONE:
 		break;
@@ -116,7 +148,7 @@ void conn_on_timeout(struct conn *c, uint64_t now_us)
 		return;
 	}
 	if (now_us >= c->hs_deadline_us) {
-		time_out(c, CONN_ERR_HANDSHAKE_TIMEOUT, "the handshake did not complete in time");
+		handshake_timeout(c, now_us);
 		return;
 	}
 	if (now_us >= c->idle_deadline_us) {

@@ -6,6 +6,7 @@
 #include "conn/conn_int.h"
 
 #define PACKET_ROOM_MIN 128	/* no packet is begun in less room */
+#define RESET_ROOM 22u		/* bytes of a packet beyond the length of our CIDs. RFC 9000 10.3 */
 
 /* ---- one packet ---------------------------------------------------------- */
 
@@ -14,18 +15,19 @@ static int packet_begin(struct conn *c, struct build *b, enum level level, uint8
 	static const enum packet_type types[] = { [LEVEL_INITIAL] = PACKET_INITIAL, [LEVEL_HANDSHAKE] = PACKET_HANDSHAKE };
 	enum pn_space space = level_space(level);
 	const struct cid *dcid = remote_cids_current(&c->rcids);
-	bool ok;
+	uint64_t random = level == LEVEL_APP ? rng_u64(c->rng) : 0;
+	bool ok, spin = random >> 63;	/* a coin each time: the bit is not in use. RFC 9000 17.4 */
 	*b = (struct build){ .start = at, .level = level, .sp = sent_new(&c->rec.pool) };
 	if (!b->sp)
 		return QE_NOMEM;
 	b->w = wr_of(at, (size_t)(end - at) - AEAD_TAG_LEN);
-	b->pn = recovery_next_pn(&c->rec, space, level == LEVEL_APP ? rng_u64(c->rng) : 0);
+	b->pn = recovery_next_pn(&c->rec, space, random);
 	b->pn_len = pn_encoded_len(b->pn, recovery_largest_acked(&c->rec, space));
 	b->sp->pn = b->pn;
 	b->sp->at_us = now_us;
 	b->sp->acks_up_to = PN_NONE;
 	if (level == LEVEL_APP)
-		ok = packet_write_short(&b->w, dcid, false, c->keys.tx_phase, b->pn, b->pn_len);
+		ok = packet_write_short(&b->w, dcid, spin, c->keys.tx_phase, b->pn, b->pn_len);
 	else
 		ok = packet_write_long(&b->w, types[level], c->version, dcid, &c->lcids.v[0].cid,
 				       level == LEVEL_INITIAL ? c->token : NULL, level == LEVEL_INITIAL ? c->token_len : 0,
@@ -47,16 +49,26 @@ static void packet_abandon(struct conn *c, struct build *b)
 	sent_free(&c->rec.pool, b->sp);
 }
 
+/* Up to the size a packet must have: header protection needs its sample (RFC 9001 5.4.2), and a packet should be
+ * no smaller than the stateless reset that may answer it (RFC 9000 10.3). least: bytes that are wanted in any case.
+ * Once it is known where the next packet begins it is too late. An ACK does not become a packet in flight by these few
+ * bytes: nobody would acknowledge it. */
+static void packet_pad(const struct conn *c, struct build *b, size_t least)
+{
+	size_t len = wr_len(&b->w) + AEAD_TAG_LEN;
+	if (least < b->pn_off + 4 + AEAD_TAG_LEN)
+		least = b->pn_off + 4 + AEAD_TAG_LEN;
+	if (least < c->cfg->cid_len + RESET_ROOM)
+		least = c->cfg->cid_len + RESET_ROOM;
+	if (len < least)
+		frame_write_padding(&b->w, least - len);
+}
+
 /* Seal, and hand the record to recovery. Header protection is still to come. */
 static int packet_finish(struct conn *c, struct build *b, bool in_flight, bool ect, const struct recovery_env *env)
 {
 	enum pn_space space = level_space(b->level);
 	size_t payload = wr_len(&b->w) - b->hdr_len;
-	if (payload + b->pn_len < 4) {	/* the sample must exist: RFC 9001 5.4.2 */
-		frame_write_padding(&b->w, 4 - b->pn_len - payload);
-		payload = 4 - b->pn_len;
-		in_flight = true;
-	}
 	if (b->level != LEVEL_APP)
 		packet_patch_length(b->start, b->length_off, b->pn_len + payload + AEAD_TAG_LEN);
 	int e = keyring_seal(&c->keys, b->level, b->pn, b->start, b->hdr_len, b->start + b->hdr_len, payload);
@@ -127,8 +139,8 @@ static int coalesce_level(struct conn *c, struct coalesced *d, enum level level,
 			packet_abandon(c, b);
 		return e == QE_LIMIT ? 0 : e;
 	}
-	if (level == LEVEL_INITIAL && (!c->is_server || b->sp->eliciting))
-		d->pad = true;
+	d->pad |= b->expand || (level == LEVEL_INITIAL && (!c->is_server || b->sp->eliciting));
+	packet_pad(c, b, 0);
 	d->p = b->w.p + AEAD_TAG_LEN;
 	d->n++;
 	return 0;
@@ -166,8 +178,8 @@ static int tx_coalesced(struct conn *c, struct train *t, uint64_t now_us)
 	size_t cap = t->cap < c->mss ? t->cap : c->mss;
 	if (allowed < cap)
 		cap = (size_t)allowed;
-	/* An eliciting Initial must be padded, so with less than that nothing may leave. RFC 9000 14.1 */
-	bool may_pad = pktkey_ready(&c->keys.tx[LEVEL_INITIAL]);
+	/* An eliciting Initial must be padded, so with less than that nothing may leave but a close. RFC 9000 14.1 */
+	bool may_pad = pktkey_ready(&c->keys.tx[LEVEL_INITIAL]) && c->state == CONN_ACTIVE;
 	if (cap < (may_pad ? MIN_INITIAL_DATAGRAM : PACKET_ROOM_MIN))
 		return 0;
 	d.end = t->buf + cap;
@@ -182,8 +194,11 @@ static int tx_coalesced(struct conn *c, struct train *t, uint64_t now_us)
 			return e;
 		}
 	}
-	if (!d.n)
+	if (!d.n) {	/* what is wanted and did not leave is held back; tx_train says it for 1-RTT */
+		c->pacer_blocked = recovery_cwnd_room(&c->rec) && (tx_wants(c, LEVEL_INITIAL, false, now_us) ||
+								   tx_wants(c, LEVEL_HANDSHAKE, false, now_us));
 		return 0;
+	}
 	int e = coalesced_finish(c, &d, t);
 	if (e > 0 && !c->is_server)
 		hs_discard_keys(c, LEVEL_INITIAL, now_us);	/* RFC 9001 4.9.1 */
@@ -233,6 +248,7 @@ static int tx_train(struct conn *c, struct train *t, uint64_t now_us)
 				packet_abandon(c, &b);
 			break;
 		}
+		packet_pad(c, &b, b.expand ? MIN_INITIAL_DATAGRAM : 0);
 		e = packet_finish(c, &b, false, ect, &env);
 		if (e)
 			break;
@@ -268,6 +284,7 @@ size_t conn_poll_transmit(struct conn *c, struct train *t, uint64_t now_us)
 	if (c->state == CONN_CLOSING && c->close_wanted) {
 		c->close_wanted = false;
 		n = tx_coalesced(c, t, now_us);
+		c->close_len = t->len;
 		return n > 0 ? 1 : 0;
 	}
 	if (c->state != CONN_ACTIVE)

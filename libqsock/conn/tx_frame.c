@@ -30,7 +30,8 @@ bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us)
 		return false;
 	if (c->probes[space] || sendbuf_pending(&c->crypto[level].tx, CONN_NEVER))
 		return true;
-	return level == LEVEL_APP && (app_control_pending(c) || streams_next_sendable(&c->streams));
+	/* In this order: looking for data may show that DATA_BLOCKED is due. */
+	return level == LEVEL_APP && (streams_next_sendable(&c->streams) || app_control_pending(c));
 }
 
 /* ---- notes --------------------------------------------------------------- */
@@ -83,18 +84,18 @@ static int fill_crypto(struct conn *c, struct build *b)
 
 /* ---- control frames of 1-RTT --------------------------------------------- */
 
-static int fill_path(struct conn *c, struct build *b)
+/* Their datagram is expanded, to show that the path carries as much. RFC 9000 8.2.1, 8.2.2 */
+static void fill_path(struct conn *c, struct build *b)
 {
 	uint8_t data[8];
 	while (wr_left(&b->w) >= 9 && challenge_next_response(&c->challenge, data)) {
 		frame_write_path_response(&b->w, data);
-		b->sp->eliciting = true;
+		b->sp->eliciting = b->expand = true;
 	}
 	if (c->challenge.want_send && frame_write_path_challenge(&b->w, c->challenge.ours)) {
 		c->challenge.want_send = false;
-		b->sp->eliciting = true;
+		b->sp->eliciting = b->expand = true;
 	}
-	return 0;
 }
 
 static int fill_new_token(struct conn *c, struct build *b)
@@ -192,8 +193,9 @@ static int fill_control(struct conn *c, struct build *b)
 {
 	struct stream *s;
 	bool fits = true;
-	int e = fill_path(c, b);
-	if (!e && c->want_handshake_done && frame_write_handshake_done(&b->w)) {
+	int e = 0;
+	fill_path(c, b);
+	if (c->want_handshake_done && frame_write_handshake_done(&b->w)) {
 		c->want_handshake_done = false;
 		e = NOTE(b, .retx = RETX_HANDSHAKE_DONE);
 	}
@@ -203,10 +205,12 @@ static int fill_control(struct conn *c, struct build *b)
 		e = fill_cids(c, b);
 	if (!e && c->want_new_token)
 		e = fill_new_token(c, b);
-	while (!e && fits && (s = TAILQ_FIRST(&c->streams.want))) {
+	while (!e && (s = TAILQ_FIRST(&c->streams.want))) {
 		e = fill_stream_control(c, b, s, &fits);
-		if (fits)
-			streams_update(&c->streams, s);
+		if (!fits)
+			break;
+		streams_update(&c->streams, s);
+		streams_reap(&c->streams, s);	/* it may have been all that a released stream waited for */
 	}
 	return e;
 }

@@ -4,8 +4,8 @@
 #define ENDPOINT_STATELESS_H
 
 #include "base/addr.h"
+#include "base/bucket.h"
 #include "base/rng.h"
-#include "endpoint/bucket.h"
 #include "wire/packet.h"
 
 #define ANSWER_MAX 544		/* bytes; the largest is version negotiation with two CIDs of 255 */

@@ -41,6 +41,8 @@ struct port {
 	unsigned busy;		/* depth of calls that still need the port */
 	bool freed;		/* by its owner, from inside an event */
 	struct port_stats stats;
+	size_t random_left;	/* bytes of random not yet given out: the first ones */
+	uint8_t random[512];
 };
 
 #define OF(field, p) ((struct port *)((char *)(p) - offsetof(struct port, field)))
@@ -111,10 +113,21 @@ static void timed_out(struct timer *t)
 
 /* ---- receiving ----------------------------------------------------------- */
 
-static void rng_system(void *arg, void *buf, size_t len)
+/* arc4random asks for the process's id each time, a system call, and every packet wants a number: hence in portions. */
+static void random_fill(void *arg, void *buf, size_t len)
 {
-	(void)arg;
-	arc4random_buf(buf, len);
+	struct port *p = arg;
+	if (len > sizeof(p->random)) {
+		arc4random_buf(buf, len);
+		return;
+	}
+	if (len > p->random_left) {
+		arc4random_buf(p->random, sizeof(p->random));
+		p->random_left = sizeof(p->random);
+	}
+	p->random_left -= len;
+	memcpy(buf, p->random + p->random_left, len);
+	explicit_bzero(p->random + p->random_left, len);
 }
 
 static void feed(struct port *p, const struct udp_rx *rx)
@@ -253,13 +266,19 @@ static void transmit(struct deferred *d)
 	leave(p);
 }
 
+void port_flush(struct port *p)
+{
+	engine_undefer(p->engine, &p->tx);
+	transmit(&p->tx);
+}
+
 /* ---- for the owner ------------------------------------------------------- */
 
-static struct endpoint *make_endpoint(const struct engine *e, const struct endpoint_config *cfg)
+static struct endpoint *make_endpoint(struct port *p, const struct endpoint_config *cfg)
 {
 	struct endpoint_config own = *cfg;
-	own.rng = (struct rng){ rng_system, NULL };
-	struct endpoint *ep = endpoint_new(&own, engine_now_us(e));
+	own.rng = (struct rng){ random_fill, p };
+	struct endpoint *ep = endpoint_new(&own, engine_now_us(p->engine));
 	explicit_bzero(&own, sizeof(own));
 	return ep;
 }
@@ -277,7 +296,7 @@ struct port *port_new(struct engine *e, const struct addr *bind, bool reuse_port
 	p->timer.fired = timed_out;
 	p->tx.run = transmit;
 	p->rx_more.run = receive_more;
-	p->endpoint = make_endpoint(e, cfg);
+	p->endpoint = make_endpoint(p, cfg);
 	if (!p->endpoint)
 		goto fail_port;
 	if (udp_open(&p->udp, bind, reuse_port) < 0) {

@@ -31,6 +31,9 @@ int port_route(const struct port *p, const struct addr *remote, struct addr *loc
 /* Something about c changed (conn_ call made): transmit at the end of this turn. */
 void port_touch(struct port *p, struct conn *c);
 
+/* Transmit now, for the last packets of an engine that ends. Delivers events. */
+void port_flush(struct port *p);
+
 struct port_stats { uint64_t datagrams_in, datagrams_out, trains_in, trains_out, send_errors, bytes_in, bytes_out; };
 void port_stats(const struct port *p, struct port_stats *out);
 

@@ -45,6 +45,18 @@ struct qsock_error *api_thread_error(void)
 
 /* ---- which object ------------------------------------------------------------ */
 
+/* cookie * 4 + kind. A cookie never comes twice while the system runs, and a listener or connection never becomes
+ * something else: what stands here is true for ever, also in a child. */
+#define KNOWN 256
+static _Atomic uint64_t known[KNOWN];
+
+/* -1: not remembered */
+static int known_kind(uint64_t cookie)
+{
+	uint64_t seen = atomic_load_explicit(&known[cookie % KNOWN], memory_order_relaxed);
+	return seen >> 2 == cookie ? (int)(seen & 3) : -1;
+}
+
 static bool option_is(int fd, int option, int want)
 {
 	int v;
@@ -57,16 +69,13 @@ int api_cookie(int fd, uint64_t *cookie)
 	socklen_t len = sizeof(*cookie);
 	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, &len))
 		return -1;
+	if (known_kind(*cookie) >= 0)
+		return 0;
 	if (option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_STREAM))
 		return 0;
 	errno = ENOTSOCK;
 	return -1;
 }
-
-/* cookie * 4 + kind. A cookie never comes twice while the system runs, and a listener or connection never becomes
- * something else: what stands here is true for ever, also in a child. */
-#define KNOWN 256
-static _Atomic uint64_t known[KNOWN];
 
 void api_remember(uint64_t cookie, enum sock_kind kind)
 {
@@ -84,10 +93,10 @@ static int kind_of(struct engine *e, void *arg)
 
 int api_kind(uint64_t cookie)
 {
-	uint64_t seen = atomic_load_explicit(&known[cookie % KNOWN], memory_order_relaxed);
-	if (seen >> 2 == cookie)
-		return seen & 3;
-	int kind = engine_running() ? engine_call(kind_of, &cookie) : -1;
+	int kind = known_kind(cookie);
+	if (kind >= 0)
+		return kind;
+	kind = engine_running() ? engine_call(kind_of, &cookie) : -1;
 	if (kind > SOCK_FRESH)
 		api_remember(cookie, kind);
 	return kind;

@@ -262,7 +262,7 @@ static int connect_result(int fd, int revents)
 		return pair_widen(fd);	/* with POLLHUP: it was, and has ended well since */
 	api_error_of(fd, &err);
 	getsockopt(fd, SOL_SOCKET, SO_ERROR, &used, &(socklen_t){ sizeof(used) });
-	return fail(err.kind != QSOCK_ERR_NONE && err.os_errno ? err.os_errno : ECONNRESET);
+	return fail(err.os_errno ? err.os_errno : ECONNRESET);
 }
 
 int api_connect(int fd, const struct addr *remote, const char *name, int cancel)

@@ -34,7 +34,7 @@ void end_close(struct engine *e, struct source *s, bool clean)
 	char sink[4096];
 	if (s->fd < 0)
 		return;
-	while (clean && recv(s->fd, sink, sizeof(sink), MSG_DONTWAIT) > 0)
+	while (clean && recv(s->fd, sink, sizeof(sink), MSG_DONTWAIT) == sizeof(sink))
 		;
 	source_close(e, s);
 }

@@ -3,6 +3,7 @@
  * closed and their last packets leave. What is still open after that ends abnormally. */
 #include "sock/engine_side.h"
 
+#include "base/err.h"
 #include "base/mem.h"
 
 #define POOL_BLOCKS 1024	/* of BLOCK_LARGE, 16 MB: what a few fast streams have in flight */
@@ -76,6 +77,22 @@ static bool idle(struct engine *e)
 	return false;
 }
 
+/* The time for lingering is over: let the peers know at once that not all of it came. */
+static void cut_off(struct side *side)
+{
+	struct sconn *c;
+	struct sport *p;
+	TAILQ_FOREACH(c, &side->conns, link) {
+		if (c->over)
+			continue;
+		conn_close_transport(c->conn, QE_PEER(0), "the program ended before everything was delivered",
+				     engine_now_us(side->engine));
+		sconn_touch(c);
+	}
+	TAILQ_FOREACH(p, &side->ports, link)
+		port_flush(p->port);
+}
+
 static void obj_free(struct sock_obj *o)
 {
 	if (o->kind == SOCK_FRESH)
@@ -92,6 +109,8 @@ static void ended(struct engine *e)
 	struct sock_obj *o;
 	if (!side)
 		return;
+	if (side->phase != PHASE_CLOSING)
+		cut_off(side);
 	while ((o = obj_any(side, SOCK_LISTENER)) || (o = obj_any(side, SOCK_FRESH)))
 		obj_free(o);
 	while ((c = TAILQ_FIRST(&side->conns)))

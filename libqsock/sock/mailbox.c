@@ -38,18 +38,14 @@ int mailbox_send(int fd, const struct record *r, const int fds[2], int flags)
 	return -1;
 }
 
-/* At the descriptor limit recvmsg would destroy what it cannot install: look for two free slots first. */
-static int slots_free(int fd)
+/* At the descriptor limit recvmsg would destroy what it cannot install: look for a free slot first. */
+static int slot_free(int fd)
 {
 	int a = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (a < 0)
 		return -1;
-	int b = fcntl(fd, F_DUPFD_CLOEXEC, 0), saved = errno;
 	close(a);
-	if (b >= 0)
-		close(b);
-	errno = saved;
-	return b < 0 ? -1 : 0;
+	return 0;
 }
 
 static void take_fds(struct msghdr *m, int fds[2])
@@ -94,7 +90,7 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 {
 	struct iovec iov = { r, sizeof(*r) };
 	fds[0] = fds[1] = -1;
-	if (slots_free(fd))
+	if (slot_free(fd))
 		return -1;
 	return recv_record(fd, &iov, 1, sizeof(*r), fds, flags);
 }

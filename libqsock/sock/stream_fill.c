@@ -74,7 +74,8 @@ void sstream_fill(struct sstream *s)
 	if (s->source.interest & EPOLLOUT)
 		want_out(s, false);
 	if (end > 0) {
-		shutdown(s->source.fd, SHUT_WR);
+		if (s->tx == HALF_OPEN)		/* else the end is closed now, which says the same */
+			shutdown(s->source.fd, SHUT_WR);
 		s->rx = HALF_DONE;
 	} else if (end < 0) {
 		on_reset(s);

@@ -66,6 +66,9 @@ static int fail_openssl(struct tls *t)
 		return tls_fail(t, QE_CRYPTO_LIB, openssl_text(t));
 	if (!t->text[0])
 		strlcpy(t->text, openssl_text(t), sizeof(t->text));
+	/* Bytes left over at a key change are no TLS alert in QUIC. RFC 9001 4.1.3 */
+	if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_NOT_ON_RECORD_BOUNDARY)
+		t->error = QE_PROTOCOL_VIOLATION;
 	return t->error;
 }
 
@@ -242,13 +245,14 @@ static int drive(struct tls *t)
 
 static int feed(struct tls *t, const uint8_t *data, size_t len)
 {
+	enum level level = t->rx_level;
 	int e = backend_feed(t, data, len);
 	if (e)
 		return tls_fail(t, e, "out of memory");
 	e = drive(t);
-	/* OpenSSL stops short only behind the last message of a level. RFC 8446 5.1, RFC 9001 4.1.3 */
-	if (!e && !backend_drained(t))
-		e = tls_fail(t, QE_TLS(SSL_AD_UNEXPECTED_MESSAGE), "handshake bytes left over at a key change");
+	/* Bytes behind the last message of a level. RFC 8446 5.1, RFC 9001 4.1.3 */
+	if (!e && !backend_drained(t) && (t->rx_level != level || t->state == TLS_DONE))
+		e = tls_fail(t, QE_PROTOCOL_VIOLATION, "handshake bytes left over at a key change");
 	return e;
 }
 

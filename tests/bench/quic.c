@@ -273,7 +273,15 @@ static int task_read(struct task *t)
 	}
 }
 
-static void server_task_run(struct task *t)
+/* Taken off the list by hand: the engine may not have let go of its own copy of the descriptor yet, and while there is
+ * one, close() does not do it. */
+static void task_close(int ep, struct task *t)
+{
+	epoll_ctl(ep, EPOLL_CTL_DEL, t->fd, NULL);
+	close(t->fd);
+}
+
+static void server_task_run(int ep, struct task *t)
 {
 	static const uint8_t message[MESSAGE];
 
@@ -281,7 +289,7 @@ static void server_task_run(struct task *t)
 		return;
 	if (write(t->fd, message, sizeof(message)) != MESSAGE)
 		die("response");
-	close(t->fd);
+	task_close(ep, t);
 	free(t);
 }
 
@@ -317,7 +325,7 @@ static void serve_many(int hello_fd, double amount)
 			if (ev[i].data.ptr == &door)
 				server_tasks_accept(ep);
 			else
-				server_task_run(ev[i].data.ptr);
+				server_task_run(ep, ev[i].data.ptr);
 		}
 	}
 }
@@ -368,7 +376,7 @@ static long many_until(int ep, double until)
 			if (!client_task_run(ep, t))
 				continue;
 			count++;
-			close(t->fd);
+			task_close(ep, t);
 			client_task_begin(ep, t);
 		}
 	}

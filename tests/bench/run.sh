@@ -13,7 +13,9 @@ all="bulk_down bulk_up rr_one_stream rr_fresh_stream rr_fresh_stream_64 handshak
 mem_idle_connection mem_idle_stream"
 baseline="bulk_down bulk_up rr_one_stream rr_fresh_stream_64 handshake_full_16 handshake_resumed_16 mem_idle_connection"
 
-work=$(mktemp -d) || exit 1
+work=$(cd "$out" && pwd)/bench-work
+rm -rf "$work"
+mkdir -p "$work" || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 export XDG_CONFIG_HOME="$work" TMPDIR="$work"	# the server's self-made key; session files

@@ -367,6 +367,14 @@ static int child_main(char **argv)
 		return 0;
 	}
 	write_all(s, "unfinished", 10);
+	if (!strcmp(argv[1], "stuck")) {
+		fcntl(s, F_SETFL, O_NONBLOCK);
+		while (poll(&(struct pollfd){ .fd = s, .events = POLLOUT }, 1, 300) == 1)
+			if (write(s, buf, sizeof(buf)) < 0 && errno != EAGAIN)
+				return 1;
+		qsock_shutdown(50);
+		return 0;
+	}
 	for (;;)
 		pause();
 }
@@ -421,6 +429,93 @@ static void killed__peer_reads_econnreset(void **state)
 	close(c);
 }
 
+/* What could not be delivered in time ends as an abnormal end at once, not by a timeout. */
+static void exit__peer_does_not_read__econnreset(void **state)
+{
+	struct loopback *lb = *state;
+	static char buf[LINGER_BYTES];
+	struct qsock_error err;
+	ssize_t n;
+	pid_t child = start_child(lb, "stuck");
+	int c = qsock_accept(lb->listener, NULL, NULL);
+	int s = qsock_accept_stream(c, 0);
+	assert_int_equal(wait_child(child), 0);
+	while ((n = read(s, buf, sizeof(buf))) > 0)
+		;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(qsock_error(s, &err), 0);
+	assert_int_equal(err.kind, QSOCK_ERR_TRANSPORT);
+	close(s);
+	close(c);
+}
+
+/* ---- abuse ---------------------------------------------------------------------------- */
+
+static unsigned seed;
+
+static unsigned dice(unsigned n)
+{
+	seed = seed * 1103515245u + 12345u;
+	return (seed >> 16) % n;
+}
+
+static void send_fd(int over, int fd)
+{
+	union { struct cmsghdr h; char buf[CMSG_SPACE(sizeof(int))]; } control = { 0 };
+	char data[64] = "\3";	/* looks like a request to open a stream */
+	struct iovec iov = { data, 1 + dice(64) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	control.h.cmsg_level = SOL_SOCKET;
+	control.h.cmsg_type = SCM_RIGHTS;
+	control.h.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
+	sendmsg(over, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void misuse(int fd)
+{
+	static char junk[100000];
+	static const int how[] = { SHUT_RD, SHUT_WR, SHUT_RDWR };
+	int value = (int)dice(5000);
+	switch (dice(11)) {
+	case 0: send(fd, junk, 1 + dice(200), MSG_DONTWAIT | MSG_NOSIGNAL); break;
+	case 1: send(fd, junk, dice(sizeof(junk)), MSG_DONTWAIT | MSG_NOSIGNAL); break;
+	case 2: recv(fd, junk, 1 + dice(100), MSG_DONTWAIT); break;
+	case 3: recv(fd, junk, sizeof(junk), MSG_DONTWAIT); break;
+	case 4: send(fd, junk, 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL); break;
+	case 5: send_fd(fd, (int)dice(3)); break;
+	case 6: shutdown(fd, how[dice(3)]); break;
+	case 7: setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &value, sizeof(value)); break;
+	case 8: qsock_reset(fd, dice(100)); break;
+	case 9: qsock_stop_sending(fd, dice(100)); break;
+	case 10: close(qsock_open_stream(fd, QSOCK_NONBLOCK)); break;
+	}
+}
+
+/* Whatever is done to descriptors, the engine lives on and others do not notice. */
+static void anything_done_to_descriptors__others_go_on(void **state)
+{
+	struct loopback *lb = *state;
+	for (seed = 1; seed < 150; seed++) {
+		unsigned round = seed;
+		int c[2], s[2], fresh = qsock_socket(AF_INET, SOCK_STREAM, 0);
+		struct loopback own = *lb;
+		own.listener = -1;
+		loopback_pair(&own, c);
+		loopback_stream(c, s, dice(2) ? QSOCK_UNI : 0);
+		const int fds[] = { c[0], c[1], s[0], s[1], own.listener, fresh };
+		for (unsigned i = dice(12); i; i--)
+			misuse(fds[dice(6)]);
+		for (int i = 0; i < 6; i++)
+			close(fds[i]);
+		seed = round;
+		if (seed % 10 == 0)
+			stream__echo(state);
+	}
+	stream__echo(state);
+}
+
 /* ---- nothing stays ------------------------------------------------------------------ */
 
 /* epoll, signal, stderr, pidfd; the listener's end and its port */
@@ -470,6 +565,8 @@ int main(int argc, char **argv)
 		T(fork__child_opens_and_accepts_streams),
 		T(exit__lingers_until_everything_is_delivered),
 		T(killed__peer_reads_econnreset),
+		T(exit__peer_does_not_read__econnreset),
+		T(anything_done_to_descriptors__others_go_on),
 		T(descriptors__after_everything_is_closed__as_before),
 	};
 	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);

@@ -17,6 +17,7 @@ struct connpair {
 	/* true: drop. to_server says which way. May be NULL. May change the bytes. */
 	bool (*filter)(struct connpair *p, bool to_server, uint8_t *data, size_t len);
 	void *filter_arg;
+	bool may_fail;	/* memory may be out: no connection is made then, and the client's next Initial tries again */
 	unsigned sent[2], dropped;	/* datagrams by direction: [1] to the server */
 	bool established[2], confirmed[2], closed[2], drained[2];	/* [1]: server */
 	struct stream *opened[2][64];	/* streams opened by the peer, in order */

@@ -165,7 +165,10 @@ void simworld_end(struct simworld *w)
 
 struct simconn *simworld_connect(struct simworld *w, const struct simconn *resume)
 {
-	return simapp_connect(&w->client, &w->client_cfg, &w->server, w->server_name, resume);
+	struct simconn *sc = simapp_connect(&w->client, &w->client_cfg, &w->server, w->server_name, resume);
+
+	assert_non_null(sc);
+	return sc;
 }
 
 struct simconn *simworld_peer(struct simworld *w)

@@ -8,11 +8,11 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "base/bucket.h"
 #include "base/err.h"
 #include "crypto/pktkey.h"
 #include "crypto/retry.h"
 #include "endpoint/accept.h"
-#include "endpoint/bucket.h"
 #include "endpoint/demux.h"
 #include "endpoint/stateless.h"
 #include "path/token.h"

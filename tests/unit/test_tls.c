@@ -126,19 +126,19 @@ static void tls_recv__bytes_behind_last_message__refused(void **state)
 		pair_start(&p);
 		assert_true(side_take(&p.client, &x));
 		if (where == 0) {
-			assert_int_equal(recv_with_tail(p.server.t, &x, 5), QE_TLS(10));
+			assert_int_equal(recv_with_tail(p.server.t, &x, 5), QE_PROTOCOL_VIOLATION);
 			pair_fini(&p);
 			continue;
 		}
 		assert_int_equal(recv_with_tail(p.server.t, &x, 0), 0);
 		assert_true(side_take(&p.server, &x));	/* ServerHello */
-		assert_int_equal(recv_with_tail(p.client.t, &x, where == 1 ? 5 : 0), where == 1 ? QE_TLS(10) : 0);
+		assert_int_equal(recv_with_tail(p.client.t, &x, where == 1 ? 5 : 0), where == 1 ? QE_PROTOCOL_VIOLATION : 0);
 		if (where == 2) {
 			while (tls_state(p.client.t) == TLS_RUNNING && side_take(&p.server, &x))
 				assert_int_equal(recv_with_tail(p.client.t, &x, 0), 0);
 			assert_true(side_take(&p.client, &x));	/* Finished */
 			assert_int_equal(x.level, LEVEL_HANDSHAKE);
-			assert_int_equal(recv_with_tail(p.server.t, &x, 5), QE_TLS(10));
+			assert_int_equal(recv_with_tail(p.server.t, &x, 5), QE_PROTOCOL_VIOLATION);
 		}
 		pair_fini(&p);
 	}

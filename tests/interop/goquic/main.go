@@ -301,6 +301,10 @@ func resetClient(conn quic.Connection) {
 	must(err)
 	s.CancelWrite(resetByClient)
 	_, err = readPattern(s)
+	var se *quic.StreamError
+	if errors.As(err, &se) && se.ErrorCode == resetByClient {
+		return // the server answered the reset with our own code
+	}
 	wantStreamError(err, resetByServer, "reset by the server")
 }
 
@@ -461,8 +465,11 @@ func server(scenario, addr string) {
 }
 
 func main() {
+	if len(os.Args) == 4 && os.Args[1] == "relay" {
+		relay(os.Args[2], os.Args[3])
+	}
 	if len(os.Args) < 4 {
-		fmt.Println("usage: peer client|server SCENARIO HOST:PORT [options]")
+		fmt.Println("usage: peer client|server SCENARIO HOST:PORT [options]\n       peer relay HOST:PORT PCAP-FILE")
 		os.Exit(2)
 	}
 	must(flags.Parse(os.Args[4:]))

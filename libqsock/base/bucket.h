@@ -1,6 +1,6 @@
 /* Token bucket: so many per second on average, so many at once. */
-#ifndef ENDPOINT_BUCKET_H
-#define ENDPOINT_BUCKET_H
+#ifndef BASE_BUCKET_H
+#define BASE_BUCKET_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,6 +32,13 @@ static inline bool bucket_take(struct bucket *b, uint64_t now_us)
 		return false;
 	b->level -= BUCKET_UNIT;
 	return true;
+}
+
+/* One token back, as far as there is room. */
+static inline void bucket_give(struct bucket *b)
+{
+	uint64_t full = b->burst * BUCKET_UNIT;
+	b->level = b->level + BUCKET_UNIT < full ? b->level + BUCKET_UNIT : full;
 }
 
 #endif

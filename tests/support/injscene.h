@@ -1,0 +1,25 @@
+/* Scenes for an injector: a connpair brought to the moment at which a level is in use, and
+ * the transfer that shows that nothing was broken. */
+#ifndef SUPPORT_INJSCENE_H
+#define SUPPORT_INJSCENE_H
+
+#include "support/injector.h"
+
+struct scene {
+	struct connpair p;
+	struct injector i;
+	struct conn *victim, *mate;
+};
+
+/* level: INITIAL: the server has the ClientHello, the client has heard nothing. HANDSHAKE: the client has the server's
+ * flight, the server has not heard the client's. APP: both are confirmed and quiet. */
+void scene_init(struct scene *s, enum level level, bool to_server);
+/* configure may change the pair's configuration; NULL: not. */
+void scene_init_with(struct scene *s, enum level level, bool to_server, void (*configure)(struct connpair *p));
+void scene_fini(struct scene *s);
+/* Streams both ways, read and checked to the end. */
+void scene_transfer(struct scene *s, size_t bytes);
+/* Read whatever stream st holds and forget it; returns bytes. */
+size_t scene_drain(struct conn *c, struct stream *st);
+
+#endif
