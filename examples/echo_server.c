@@ -74,7 +74,7 @@ static int failed(size_t i)
 	return 1;
 }
 
-/* Either there is something to write back, or there is room to read: so a client that does not read is not read from. */
+/* There is something to write back, or there is room to read: a client that does not read is not read from. */
 static int echo(size_t i)
 {
 	struct client *c = &clients[i];

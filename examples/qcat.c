@@ -105,7 +105,8 @@ static void relay(int stream)
 		struct pollfd p[2];
 		for (int i = 0; i < 2; i++) {
 			int full = pumps[i].off < pumps[i].len;
-			p[i] = (struct pollfd){ .fd = full ? pumps[i].to : pumps[i].from, .events = full ? POLLOUT : POLLIN };
+			p[i].fd = full ? pumps[i].to : pumps[i].from;
+			p[i].events = full ? POLLOUT : POLLIN;
 		}
 		if (poll(p, 2, -1) < 0)
 			continue;

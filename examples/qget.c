@@ -144,7 +144,7 @@ static void get_all(struct get *all)
 			if (!begin(&all[next]))
 				active[n++] = &all[next];
 		for (unsigned i = 0; i < n; i++)
-			p[i] = (struct pollfd){ .fd = active[i]->stream, .events = active[i]->asked ? POLLIN : POLLOUT };
+			p[i] = (struct pollfd){ active[i]->stream, active[i]->asked ? POLLIN : POLLOUT, 0 };
 		poll(p, n, -1);
 		for (unsigned i = n; i-- > 0;) {
 			if (p[i].revents)

@@ -1,7 +1,7 @@
 /* qserve: serve the files of a directory over QUIC (HTTP/0.9, ALPN hq-interop).
  *     qserve [-b ADDRESS] [-p PORT] [--cert FILE --key FILE] [--retry] DIR
  * A request is "GET /path\r\n" on a stream of its own; the answer is the file and a clean end. What cannot be served is
- * a reset stream with a code as HTTP has them, never an empty file. One thread, one epoll, for any number of clients. */
+ * a reset stream with a code as HTTP has them, never an empty file. One thread for any number of clients. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -171,7 +171,7 @@ int main(int argc, char **argv)
 		else return 2;
 	}
 	if (optind + 1 != argc)
-		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert FILE --key FILE] [--retry] DIR\n", stderr), 2;
+		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert C --key K] [--retry] DIR\n", stderr), 2;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
