@@ -46,7 +46,7 @@ static bool converse(struct simworld *w, uint64_t fail_openssl)
 	if (!sc)
 		return false;
 	if (!OPENSSL_FAILS_EARLY) {
-		while (!endpoint_count(w->server.host->ep))
+		while (!endpoint_count(w->server.host->ep) && !sc->closed)
 			simworld_pass(w, SIM_MS);
 		ossl_mem_fail_nth(fail_openssl);
 	}
