@@ -120,7 +120,7 @@ static void crypto_flood(struct scene *s, enum level level)
 /* A server that waits for the rest of a ClientHello. */
 static void scene_half_hello(struct scene *s)
 {
-	uint8_t hello[1024];
+	uint8_t hello[HELLO_MAX];
 	memset(s, 0, sizeof(*s));
 	connpair_init(&s->p, 1);
 	injector_init(&s->i, &s->p, true);
