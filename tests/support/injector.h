@@ -81,7 +81,8 @@ void injector_send_crypto(struct injector *i, enum level level, uint64_t off, co
 /* Make p's server from Initials, as from the client, that carry this ClientHello. */
 void injector_start_server(struct injector *i, const uint8_t *hello, size_t len);
 /* Make p's server from the client's own first datagram, which is put into first (INJECT_MAX bytes) and not yet fed, so
- * that the server can be changed. odcid, retry_scid: as conn_new_server; odcid NULL: without Retry. Returns its length. */
+ * that the server can be changed. odcid, retry_scid: as conn_new_server; odcid NULL: without Retry. Returns the
+ * length. */
 size_t injector_make_server(struct injector *i, const struct cid *odcid, const struct cid *retry_scid, uint8_t *first);
 /* Other transport parameters than its own, before it is fed. */
 void injector_server_params(struct injector *i, const uint8_t *params, size_t len);
