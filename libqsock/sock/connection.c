@@ -12,6 +12,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#define RECORDS_PER_TURN 64
+#define RECORDS_QUEUED 4096	/* more than a mailbox holds */
+
 static void ready(struct source *s, uint32_t events);
 static void retry(struct timer *t);
 
@@ -273,40 +276,47 @@ static void on_record(struct sconn *c, const struct record *r, const int fds[2])
 	sstream_open(c, fds[0], fds[1], r->cookie, uni, slow ? r->filler : 0);
 }
 
-/* Something that is no record was written there by a program that does not know what it holds: drop it. */
+/* Less than a record was written there by a program that does not know what it holds: drop it. */
 static void drop_garbage(int fd)
 {
-	char sink[4096];
+	char sink[RECORD_SIZE];
 	int queued = 0;
-	while (!ioctl(fd, FIONREAD, &queued) && queued > 1) {
-		size_t n = (size_t)queued - 1;
-		if (recv(fd, sink, n < sizeof(sink) ? n : sizeof(sink), MSG_DONTWAIT) <= 0)
-			break;
-	}
+	if (!ioctl(fd, FIONREAD, &queued) && queued > 1)
+		recv(fd, sink, (size_t)queued - 1 < sizeof(sink) ? (size_t)queued - 1 : sizeof(sink), MSG_DONTWAIT);
 }
 
-static void take_records(struct sconn *c)
+/* At most so many, because who writes without end must not hold up the others. false: some are left, and the source
+ * will be ready anew for them. */
+static bool take_records(struct sconn *c, int most)
 {
 	struct record r;
 	int fds[2];
 	if (!c->established || c->source.fd < 0)
-		return;		/* connecting: there is filler in it */
-	for (;;) {
-		if (mailbox_recv_retaining(c->source.fd, &r, fds) > 0) {
+		return true;	/* connecting: there is filler in it */
+	while (most--) {
+		int got = mailbox_recv_retaining(c->source.fd, &r, fds);
+		if (got > 0)
 			on_record(c, &r, fds);
+		if (got >= 0)
 			continue;
-		}
 		if (errno == EPROTO)
 			drop_garbage(c->source.fd);
-		return;
+		else if (errno != EAGAIN)
+			break;
+		return true;
 	}
+	if (most < 0)
+		source_set(c->side->engine, &c->source, c->source.interest);
+	else
+		sconn_retry_later(c);
+	return false;
 }
 
 void side_take_records(struct side *side)
 {
 	struct sconn *c;
 	TAILQ_FOREACH(c, &side->conns, link)
-		take_records(c);
+		take_records(c, RECORDS_QUEUED);
 	side_work(side);
 }
 
@@ -314,9 +324,8 @@ static void ready(struct source *src, uint32_t events)
 {
 	struct sconn *c = owner_of(src, struct sconn, source);
 	struct side *side = c->side;
-	if (events & EPOLLIN)
-		take_records(c);
-	if (events & EPOLLHUP)
+	bool all = !(events & EPOLLIN) || take_records(c, RECORDS_PER_TURN);
+	if (all && events & EPOLLHUP)
 		sconn_abandon(c);
 	else
 		sconn_defer(c);
@@ -330,6 +339,8 @@ static void retry(struct timer *t)
 	struct sstream *s;
 	TAILQ_FOREACH(s, &c->streams, link)
 		sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
+	if (c->source.fd >= 0)		/* records may be left */
+		source_set(side->engine, &c->source, c->source.interest);
 	c->credit_news = true;
 	sconn_defer(c);
 	side_work(side);

@@ -138,7 +138,8 @@ _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
  * MSG_DONTWAIT, MSG_CMSG_CLOEXEC. fds unused: -1. */
 int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
 int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
-/* The engine's side of recv, keeping the last byte queued; EAGAIN when there is no whole record. */
+/* The engine's side of recv, keeping the last byte queued. 1; 0: something was taken that is no record, or had more
+ * descriptors than fit; -1/errno, nothing taken: EAGAIN none there, EPROTO less than a record there, EMFILE, ENOMEM. */
 int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */
