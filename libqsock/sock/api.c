@@ -57,13 +57,6 @@ static int known_kind(uint64_t cookie)
 	return seen >> 2 == cookie ? (int)(seen & 3) : -1;
 }
 
-static bool option_is(int fd, int option, int want)
-{
-	int v;
-	socklen_t len = sizeof(v);
-	return !getsockopt(fd, SOL_SOCKET, option, &v, &len) && v == want;
-}
-
 int api_cookie(int fd, uint64_t *cookie)
 {
 	socklen_t len = sizeof(*cookie);
@@ -71,7 +64,7 @@ int api_cookie(int fd, uint64_t *cookie)
 		return -1;
 	if (known_kind(*cookie) >= 0)
 		return 0;
-	if (option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_STREAM))
+	if (pair_like(fd))
 		return 0;
 	errno = ENOTSOCK;
 	return -1;

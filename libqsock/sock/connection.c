@@ -261,10 +261,11 @@ static void drop_fds(const int fds[2])
 			close(fds[i]);
 }
 
+/* Whoever has the descriptor may write there: what came with the record need not be what we would have sent. */
 static void on_record(struct sconn *c, const struct record *r, const int fds[2])
 {
 	bool slow = r->flags & RECORD_OPEN_SLOW, uni = r->flags & QSOCK_UNI;
-	if (r->type != RECORD_OPEN || fds[0] < 0 || (fds[1] >= 0 && !slow) || c->over ||
+	if (r->type != RECORD_OPEN || fds[0] < 0 || !pair_like(fds[0]) || (fds[1] >= 0 && !slow) || c->over ||
 	    c->side->phase != PHASE_RUNNING) {
 		if (c->over)
 			sock_bury(c->side->engine, r->cookie, &c->cause);

@@ -14,6 +14,18 @@ static int cookie_of(int fd, uint64_t *cookie)
 	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, &len);
 }
 
+static bool option_is(int fd, int option, int want)
+{
+	int v;
+	socklen_t len = sizeof(v);
+	return !getsockopt(fd, SOL_SOCKET, option, &v, &len) && v == want;
+}
+
+bool pair_like(int fd)
+{
+	return option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_STREAM);
+}
+
 static void close_keeping_errno(int fd)
 {
 	int saved = errno;

@@ -152,6 +152,8 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
 /* A socketpair(AF_UNIX, SOCK_STREAM): [0] application's end, [1] engine's, one filler byte queued in [1]. *cookie
  * of [0]. 0 or -1/errno. */
 int pair_make(int fd[2], int flags, uint64_t *cookie);
+/* Can fd be the end of a pair? A stream socket of AF_UNIX. */
+bool pair_like(int fd);
 /* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end.
  * Returns filler bytes queued (> 0) or -1/errno. Nobody else holds the application's end, so that its close is seen
  * and takes it out of epoll sets; the price is a buffer that stays small (bytes, one of the two) until pair_widen. */

@@ -143,7 +143,7 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 			sstream_start(s);
 		return;
 	}
-	if (slow)
+	if (slow && c->promised[uni])	/* none left: another took without asking */
 		c->promised[uni]--;
 	if (!sstream_start(s))
 		wait_for_credit(s);
