@@ -294,10 +294,12 @@ void sstream_work(struct sstream *s)
 		settle(s);
 }
 
-/* The application closed its last copy. What it wrote is still delivered; unless it never could write. */
+/* The application closed its last copy. What it wrote is still delivered; unless it never could write. With our own
+ * half shut already, the end of the other may be a shutdown as well: then it may ask about the stream later. */
 static void on_gone(struct sstream *s)
 {
-	s->gone = s->shut = true;
+	s->gone = s->rx != HALF_DONE;
+	s->shut = true;
 	if (!s->stream) {
 		if (s->filler)
 			sstream_free(s, true);
@@ -312,7 +314,6 @@ static void ready(struct source *src, uint32_t events)
 {
 	struct sstream *s = owner_of(src, struct sstream, source);
 	struct side *side = s->conn->side;
-	/* With our own half shut, the other one's end looks like a close as well: it makes no difference. */
 	if (events & EPOLLRDHUP)
 		s->shut = true;
 	if (events & EPOLLHUP) {
