@@ -37,6 +37,12 @@ void sconn_retry_later(struct sconn *c)
 		timer_set(c->side->engine, &c->retry, engine_now_us(c->side->engine) + RETRY_US);
 }
 
+void sstream_retry_later(struct sstream *s)
+{
+	s->retry = true;
+	sconn_retry_later(s->conn);
+}
+
 /* ---- birth and death ------------------------------------------------------------ */
 
 static struct sconn *sconn_new(struct sport *p)
@@ -236,7 +242,7 @@ static void deliver_arrived(struct sconn *c)
 {
 	struct engine *e = c->side->engine;
 	struct sstream *s;
-	if (c->source.fd < 0 || c->owes_go)
+	if (c->source.fd < 0 || c->owes_go || c->want_out)
 		return;
 	while ((s = TAILQ_FIRST(&c->arrived))) {
 		if (!sstream_deliver(s))
@@ -249,9 +255,8 @@ static void deliver_arrived(struct sconn *c)
 		}
 		return;
 	}
-	if (c->want_out)
+	if (c->source.interest & EPOLLOUT)
 		source_set(e, &c->source, WATCH_ENGINE_END);
-	c->want_out = false;
 }
 
 static void drop_fds(const int fds[2])
@@ -325,6 +330,7 @@ static void ready(struct source *src, uint32_t events)
 {
 	struct sconn *c = owner_of(src, struct sconn, source);
 	struct side *side = c->side;
+	c->want_out = false;	/* if that was not it, the next attempt sets it again */
 	bool all = !(events & EPOLLIN) || take_records(c, RECORDS_PER_TURN);
 	if (all && events & EPOLLHUP)
 		sconn_abandon(c);
@@ -338,8 +344,11 @@ static void retry(struct timer *t)
 	struct sconn *c = owner_of(t, struct sconn, retry);
 	struct side *side = c->side;
 	struct sstream *s;
-	TAILQ_FOREACH(s, &c->streams, link)
-		sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
+	TAILQ_FOREACH(s, &c->streams, link) {
+		if (s->retry)
+			sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
+		s->retry = false;
+	}
 	if (c->source.fd >= 0)		/* records may be left */
 		source_set(side->engine, &c->source, c->source.interest);
 	c->credit_news = true;

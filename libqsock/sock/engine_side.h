@@ -169,6 +169,7 @@ void side_take_records(struct side *side);	/* what lies in all mailboxes */
 bool sconn_delivered(struct sconn *c);
 void sconn_free(struct sconn *c);		/* with its streams; the conn is dropped */
 void sconn_retry_later(struct sconn *c);
+void sstream_retry_later(struct sstream *s);
 
 /* ---- streams ---------------------------------------------------------------------- */
 
@@ -196,6 +197,7 @@ struct sstream {
 	bool shut;			/* the application writes no more: what is queued is the rest */
 	bool gone;			/* and reads no more */
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */
+	bool retry;			/* no memory for the moment: go on with the connection's retry */
 	bool owes_go;			/* delivered; see pair_go */
 	int app_end;			/* to be sent or widened; -1 */
 	size_t filler;			/* > 0: the application's end is blocked by so much */

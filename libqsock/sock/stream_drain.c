@@ -61,7 +61,7 @@ static ssize_t take(struct sstream *s, struct iovec *first, int n, size_t len, b
 static void stalled(struct sstream *s)
 {
 	if (stream_tx_open(s->stream) && !s->stream->tx_waiting)
-		sconn_retry_later(s->conn);
+		sstream_retry_later(s);
 }
 
 /* Bytes are there that cannot be had: somebody else has this end too and reads or tampers with it. The peer must not
