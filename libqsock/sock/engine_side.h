@@ -48,6 +48,7 @@ struct side {			/* engine_data: everything there is */
 	struct sconn_list conns;
 	struct sconn_list work;		/* connections with something to do once the batch is over */
 	struct blockpool *pool;		/* of stream bytes */
+	size_t lent_ends;		/* applications' ends held for streams that wait for credit */
 };
 
 /* lifecycle.c: whoever links one of these files gets the engine's hooks with it. NULL: no memory at the start. */
@@ -199,7 +200,8 @@ struct sstream {
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */
 	bool retry;			/* no memory for the moment: go on with the connection's retry */
 	bool owes_go;			/* delivered; see pair_go */
-	int app_end;			/* to be sent or widened; -1 */
+	int app_end;			/* to be sent, or lent to be widened; -1 */
+	bool lent;
 	size_t filler;			/* > 0: the application's end is blocked by so much */
 };
 /* Opened by the application; end and app_end (-1: none) are taken over whatever happens. */

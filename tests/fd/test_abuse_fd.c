@@ -342,6 +342,7 @@ static void open_stream__given_up_at_the_stream_limit__leaves_nothing(void **sta
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
 	for (int i = 0; i < 100; i++)
 		assert_true((s[i] = qsock_open_stream(conn[0], 0)) >= 0);
+	engine_turn(conn[0]);
 	int before = fds_of_engine();
 	for (int i = 0; i < 3000; i++) {
 		int c = qsock_open_stream(conn[0], QSOCK_NONBLOCK);
@@ -416,7 +417,6 @@ static void listener__shut_for_reading__no_longer_listens(void **state)
 	nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
 	long us = (b.tv_sec - a.tv_sec) * 1000000 + (b.tv_nsec - a.tv_nsec) / 1000;
-	print_message("%ld us\n", us);
 	assert_true(us < 1000);
 }
 
@@ -461,7 +461,5 @@ int main(void)
 		T(stream__over_both_ways__still_known),
 		T(connection__written_to_without_end__others_go_on),
 	};
-	if (getenv("ONLY"))
-		cmocka_set_test_filter(getenv("ONLY"));
 	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
 }
