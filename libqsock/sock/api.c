@@ -22,11 +22,15 @@ void api_close_cleanup(void *fd)
 	api_close(*(int *)fd);
 }
 
-static pthread_rwlock_t fork_lock = PTHREAD_RWLOCK_INITIALIZER;
+/* fork goes before those who come later, or many of them could keep it waiting for ever. */
+static pthread_rwlock_t fork_lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
 static void before_fork(void) { pthread_rwlock_wrlock(&fork_lock); }
 static void in_parent(void) { pthread_rwlock_unlock(&fork_lock); }
-static void in_child(void) { pthread_rwlock_init(&fork_lock, NULL); }
+static void in_child(void)
+{
+	fork_lock = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+}
 
 __attribute__((constructor)) static void at_load(void)
 {

@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -442,6 +443,51 @@ static void stream__over_both_ways__still_known(void **state)
 	}
 }
 
+/* ---- fork --------------------------------------------------------------------------- */
+
+static atomic_bool busy;
+
+static void *make_sockets(void *arg)
+{
+	while (atomic_load(&busy)) {
+		int fd = qsock_socket(AF_INET, SOCK_STREAM, 0);
+		assert_true(fd >= 0);
+		close(fd);
+	}
+	return NULL;
+}
+
+/* The engine gives back a configuration each time a client's connection ends. */
+static void *make_connections(void *arg)
+{
+	const struct loopback *lb = arg;
+	while (atomic_load(&busy)) {
+		int fd = qsock_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		qsock_setsockopt(fd, SOL_QUIC, QSOCK_CONFIG, &lb->client, sizeof(lb->client));
+		qsock_connect(fd, (const struct sockaddr *)&lb->addr, sizeof(lb->addr));
+		qsock_close(fd, 1, "");
+		close(fd);
+	}
+	return NULL;
+}
+
+static void fork__while_the_engine_is_asked__no_deadlock(void **state)
+{
+	pthread_t thread[3];
+	atomic_store(&busy, true);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, i ? make_sockets : make_connections, *state), 0);
+	for (int i = 0; i < 1000; i++) {
+		pid_t child = fork();
+		if (!child)
+			_exit(0);
+		assert_int_equal(waitpid(child, NULL, 0), child);
+	}
+	atomic_store(&busy, false);
+	for (int i = 0; i < 3; i++)
+		pthread_join(thread[i], NULL);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -459,6 +505,7 @@ int main(void)
 		T(stream__descriptors_sent_on_it__bytes_arrive),
 		T(listener__shut_for_reading__no_longer_listens),
 		T(stream__over_both_ways__still_known),
+		T(fork__while_the_engine_is_asked__no_deadlock),
 		T(connection__written_to_without_end__others_go_on),
 	};
 	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
