@@ -488,8 +488,31 @@ static void fork__while_the_engine_is_asked__no_deadlock(void **state)
 		pthread_join(thread[i], NULL);
 }
 
-int main(void)
+/* ---- exit ---------------------------------------------------------------------------- */
+
+static void late_handler(void)
 {
+	_exit(qsock_socket(AF_INET, SOCK_STREAM, 0) >= 0);
+}
+
+static void exit__handlers_that_run_last__get_no_engine(void **state)
+{
+	int status;
+	pid_t child = fork();
+	if (!child) {
+		execl("/proc/self/exe", "test_abuse_fd", "late", NULL);
+		_exit(99);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "late")) {
+		atexit(late_handler);
+		exit(qsock_socket(AF_INET, SOCK_STREAM, 0) < 0);
+	}
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(connection__garbage_of_every_length__next_open_works),
@@ -505,6 +528,7 @@ int main(void)
 		T(stream__descriptors_sent_on_it__bytes_arrive),
 		T(listener__shut_for_reading__no_longer_listens),
 		T(stream__over_both_ways__still_known),
+		T(exit__handlers_that_run_last__get_no_engine),
 		T(fork__while_the_engine_is_asked__no_deadlock),
 		T(connection__written_to_without_end__others_go_on),
 	};
