@@ -351,7 +351,7 @@ static void open_stream__given_up_at_the_stream_limit__leaves_nothing(void **sta
 			close(c);
 	}
 	engine_turn(conn[0]);
-	assert_true(fds_of_engine() < before + 600);
+	assert_true(fds_of_engine() < before + 800);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 	for (int i = 0; i < 100; i++)
 		close(s[i]);
