@@ -87,9 +87,10 @@ static void config_get__all_given__taken(void **state)
 	struct qsock_error err;
 	struct qsock_config in = {
 		.flags = QSOCK_CONFIG_RETRY | QSOCK_CONFIG_NO_ECN | QSOCK_CONFIG_REUSEPORT, .cert_file = cert,
-		.key_file = key, .idle_timeout_ms = UINT32_MAX, .handshake_timeout_ms = 5, .keepalive_ms = 6, .linger_ms = 7,
-		.max_streams_bidi = 8, .max_streams_uni = 9, .stream_window = 10, .stream_window_max = 11, .conn_window = 12,
-		.conn_window_max = 13, .send_buffer = 14, .key_update_packets = 15,
+		.key_file = key, .idle_timeout_ms = UINT32_MAX, .handshake_timeout_ms = 5, .keepalive_ms = 6,
+		.linger_ms = 7, .max_streams_bidi = 8, .max_streams_uni = 9, .stream_window = 10,
+		.stream_window_max = 11, .conn_window = 12, .conn_window_max = 13, .send_buffer = 14,
+		.key_update_packets = 15,
 	};
 	struct sock_config *c = sock_config_get(&in, true, &err);
 	assert_non_null(c);
@@ -232,7 +233,7 @@ static void settings_import__sizes(void **state)
 	assert_int_equal(settings_import(&newer.c, sizeof(newer), &out), -1);
 	assert_int_equal(errno, EINVAL);
 
-	newer.c.size = 0;						/* size 0 is the whole struct: it must be there */
+	newer.c.size = 0;	/* the whole struct: it must be there */
 	assert_int_equal(settings_import(&newer.c, sizeof(newer.c) - 1, &out), -1);
 }
 
@@ -274,14 +275,13 @@ static void config_get__any_difference__another_object(void **state)
 {
 	struct qsock_error err;
 	struct qsock_config base = { .pins = PIN };
+#define D(...) { .pins = PIN, __VA_ARGS__ }
 	const struct qsock_config t[] = {
-		{ .pins = PIN, .alpn = "x" }, { .pins = PIN, .server_name = "x" }, { .pins = PIN, .session_file = "x" },
-		{ .pins = PIN, .ca_file = cert }, { .pins = PIN "," PIN }, { .pins = PIN, .idle_timeout_ms = 1 },
-		{ .pins = PIN, .handshake_timeout_ms = 1 }, { .pins = PIN, .keepalive_ms = 1 }, { .pins = PIN, .linger_ms = 1 },
-		{ .pins = PIN, .max_streams_bidi = 1 }, { .pins = PIN, .max_streams_uni = 1 }, { .pins = PIN, .stream_window = 1 },
-		{ .pins = PIN, .stream_window_max = 1 }, { .pins = PIN, .conn_window = 1 }, { .pins = PIN, .conn_window_max = 1 },
-		{ .pins = PIN, .send_buffer = 1 }, { .pins = PIN, .key_update_packets = 1 },
-		{ .pins = PIN, .flags = QSOCK_CONFIG_NO_ECN }, { .pins = PIN, .cert_file = cert, .key_file = key },
+		D(.alpn = "x"), D(.server_name = "x"), D(.session_file = "x"), D(.ca_file = cert),
+		D(.idle_timeout_ms = 1), D(.handshake_timeout_ms = 1), D(.keepalive_ms = 1), D(.linger_ms = 1), D(.max_streams_bidi = 1),
+		D(.max_streams_uni = 1), D(.stream_window = 1), D(.stream_window_max = 1), D(.conn_window = 1),
+		D(.conn_window_max = 1), D(.send_buffer = 1), D(.key_update_packets = 1),
+		D(.flags = QSOCK_CONFIG_NO_ECN), D(.cert_file = cert, .key_file = key), { .pins = PIN "," PIN },
 	};
 	struct sock_config *a = sock_config_get(&base, false, &err);
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
@@ -464,8 +464,9 @@ static void config_get__nth_allocation_fails__nothing_left(void **state)
 	struct qsock_error err;
 	char list[600];
 	snprintf(list, sizeof(list), "x.example=%s:%s", cert, key);
-	struct qsock_config in = { .cert_file = cert, .key_file = key, .sni_certs = list, .pins = PIN, .server_name = "n",
-				   .ca_file = cert, .flags = QSOCK_CONFIG_CLIENT_CERT, .keylog_file = in_dir(dir, "k") };
+	struct qsock_config in = { .cert_file = cert, .key_file = key, .sni_certs = list, .pins = PIN, .ca_file = cert,
+				   .server_name = "n", .flags = QSOCK_CONFIG_CLIENT_CERT,
+				   .keylog_file = in_dir(dir, "k") };
 	uint64_t n = 1;
 	for (;; n++) {
 		sock_config_flush();

@@ -40,7 +40,8 @@ static int teardown(void **state)
 
 static struct addr at(uint8_t last, uint16_t port)
 {
-	struct addr a = { .in4 = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x0a000000u + last) } };
+	struct addr a = { .in4 = { .sin_family = AF_INET, .sin_port = htons(port) } };
+	a.in4.sin_addr.s_addr = htonl(0x0a000000u + last);
 	return a;
 }
 
@@ -136,7 +137,8 @@ static void sessions__keys(void **state)
 
 static void sessions__ipv6__apart_from_its_name(void **state)
 {
-	struct addr six = { .in6 = { .sin6_family = AF_INET6, .sin6_port = htons(443), .sin6_addr = IN6ADDR_LOOPBACK_INIT } };
+	struct addr six = { .in6 = { .sin6_family = AF_INET6, .sin6_port = htons(443) } };
+	six.in6.sin6_addr = in6addr_loopback;
 	EACH(c) {
 		store(c, NULL, six, "six");
 		expect(c, NULL, six, "six");
