@@ -215,6 +215,7 @@ enum qsock_error_kind {
 	QSOCK_ERR_VERSION,		/* no common version. RFC 6 */
 	QSOCK_ERR_STATELESS_RESET,	/* the peer lost its state. RFC 10.3 */
 	QSOCK_ERR_REFUSED,		/* ICMP or CONNECTION_REFUSED */
+	QSOCK_ERR_UNREACHABLE,		/* ICMP said the peer is gone, and it did not prove the contrary */
 	QSOCK_ERR_CONFIG,		/* reason: what is wrong with certificate, key, ALPN... */
 	QSOCK_ERR_LOCAL,		/* memory or a system call: os_errno */
 };
