@@ -71,21 +71,21 @@ struct qsock_config {
 	const char *alpn;		/* comma-separated protocol names, preferred first; NULL: "qsock" */
 
 	/* Who we are. */
-	const char *cert_file;		/* PEM, the chain, leaf first. NULL, servers: a self-made key is created once and kept
-					 * under $XDG_CONFIG_HOME/libqsock (~/.config/libqsock), for clients that know its
-					 * pin; clients: no certificate */
+	const char *cert_file;		/* PEM, the chain, leaf first. Servers with NULL: a self-made key is created
+					 * once and kept under $XDG_CONFIG_HOME/libqsock (~/.config/libqsock), for
+					 * clients that know its pin; clients: no certificate */
 	const char *key_file;		/* PEM; NULL if cert_file is */
 	const char *sni_certs;		/* servers: further certificates "name=cert.pem:key.pem,...", chosen by SNI */
 
 	/* Whom we trust (clients; servers with QSOCK_CONFIG_CLIENT_CERT or _OPTIONAL). */
 	const char *ca_file;		/* PEM; NULL: the system's store */
-	const char *pins;		/* comma-separated SHA-256 of the peer's public key (SPKI), 64 hex digits each; a
-					 * match is sufficient and replaces the checks of CA and name */
+	const char *pins;		/* comma-separated SHA-256 of the peer's public key (SPKI), 64 hex digits
+					 * each; a match suffices and replaces the checks of CA and name */
 	const char *server_name;	/* clients: name to verify and to send as SNI; NULL: the host of qsock_dial, for
 					 * qsock_connect the IP address */
 
 	/* Files of ours. */
-	const char *session_file;	/* clients: kept between runs for quicker handshakes; made 0600, replaced whole */
+	const char *session_file;	/* clients: kept between runs for quicker handshakes; 0600, replaced whole */
 	const char *keylog_file;	/* TLS secrets for debugging; NULL: $SSLKEYLOGFILE if set */
 
 	/* Limits; 0 means the default in brackets. */

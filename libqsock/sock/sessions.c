@@ -125,45 +125,53 @@ static const uint8_t *get(struct rd *r, size_t *len)
 	return rd_bytes(r, *len);
 }
 
-static void parse(struct store *st, const uint8_t *p, size_t len)
+/* What is damaged ends the list. false: no memory, something sound is missing. */
+static bool parse(struct store *st, const uint8_t *p, size_t len)
 {
 	struct rd r = rd_of(p, len);
 	const uint8_t *head = rd_bytes(&r, MAGIC_LEN);
 	if (!head || memcmp(head, magic, MAGIC_LEN))
-		return;
+		return true;
 	while (rd_left(&r) && st->count < SESSIONS_MAX) {
 		char key[KEY_MAX];
 		size_t n;
 		const uint8_t *k = get(&r, &n);
 		if (!k || !n || n >= sizeof(key))
-			return;
+			return true;
 		memcpy(key, k, n);
 		key[n] = '\0';
-		struct server *s = store_find(st, key) ? NULL : store_add(st, key);
+		if (store_find(st, key))
+			return true;
+		struct server *s = store_add(st, key);
 		if (!s)
-			return;
+			return false;
 		for (int i = 0; i < WHATS; i++) {
 			const uint8_t *d = get(&r, &n);
-			if (d && n && n <= SESSION_BYTES_MAX)
-				server_set(s, i, d, n);
+			if (d && n && n <= SESSION_BYTES_MAX && !server_set(s, i, d, n))
+				return false;
 		}
 	}
+	return true;
 }
 
-static void file_load(struct store *st, const char *path)
+/* false: no memory; then nothing may be saved, or others would be lost. */
+static bool file_load(struct store *st, const char *path)
 {
 	struct stat about;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
-		return;
+		return true;
 	uint8_t *p = NULL;
-	if (!fstat(fd, &about) && S_ISREG(about.st_mode) && about.st_size > 0 && about.st_size <= FILE_BYTES_MAX)
+	bool worth = !fstat(fd, &about) && S_ISREG(about.st_mode) && about.st_size > 0 && about.st_size <= FILE_BYTES_MAX;
+	if (worth)
 		p = mem_alloc((size_t)about.st_size);
 	ssize_t n = p ? read(fd, p, (size_t)about.st_size) : 0;
+	bool ok = p || !worth;
 	if (n > 0)
-		parse(st, p, (size_t)n);
+		ok = parse(st, p, (size_t)n);
 	mem_free(p);
 	close(fd);
+	return ok;
 }
 
 static size_t server_size(const struct server *s)
@@ -245,9 +253,10 @@ static void keep(struct sock_config *c, const char *name, const struct addr *rem
 	make_key(key, c, name, remote);
 	pthread_mutex_lock(&lock);
 	if (c->session_file) {
-		file_load(&file, c->session_file);
-		store_put(&file, key, what, p, len);
-		file_save(&file, c->session_file);
+		if (file_load(&file, c->session_file)) {
+			store_put(&file, key, what, p, len);
+			file_save(&file, c->session_file);
+		}
 		store_fini(&file);
 	} else {
 		store_put(&memory, key, what, p, len);
@@ -286,9 +295,9 @@ static const uint8_t *look_up(struct sock_config *c, const char *name, const str
 	make_key(key, c, name, remote);
 	pthread_mutex_lock(&lock);
 	if (c->session_file) {
-		file_load(&file, c->session_file);
+		bool all = file_load(&file, c->session_file);
 		p = lend(&file, key, what, take, len);
-		if (p && take)
+		if (p && take && all)
 			file_save(&file, c->session_file);
 		store_fini(&file);
 	} else {
