@@ -39,7 +39,7 @@ static void forked_child(void)
 
 static void at_exit(void)
 {
-	engine_stop(ENGINE_LINGER_US);
+	engine_stop(ENGINE_LINGER_HOOK);
 }
 
 /* The kernel empties the page in a child however that was made: fork, or a bare clone without its own handlers; and
@@ -222,9 +222,11 @@ bool engine_running(void)
 
 static int begin_stop(struct engine *e, void *arg)
 {
-	const uint64_t *linger_us = arg;
+	uint64_t linger_us = *(const uint64_t *)arg;
+	if (linger_us == ENGINE_LINGER_HOOK)
+		linger_us = hooks.linger_us ? hooks.linger_us(e) : ENGINE_LINGER_US;
 	e->stopping = true;
-	e->stop_at_us = *linger_us < UINT64_MAX - e->now_us ? e->now_us + *linger_us : UINT64_MAX;
+	e->stop_at_us = linger_us < UINT64_MAX - e->now_us ? e->now_us + linger_us : UINT64_MAX;
 	if (hooks.stop)
 		hooks.stop(e);
 	return 0;

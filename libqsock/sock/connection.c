@@ -69,6 +69,7 @@ struct sconn *sconn_accepted(struct sport *p, struct conn *conn)
 	if (!c)
 		return NULL;
 	attach(c, conn);
+	c->linger_ms = p->listener->cfg->linger_ms;
 	c->established = true;
 	return c;
 }
@@ -120,6 +121,7 @@ int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, co
 	struct sconn *c = sconn_new(f->port);
 	if (c) {
 		c->cfg = cfg;
+		c->linger_ms = cfg->linger_ms;
 		c->server_name = server_name ? mem_strdup(server_name) : NULL;
 		if (c->server_name || !server_name)
 			conn = start_client(c, remote);

@@ -133,6 +133,7 @@ struct sconn {
 	int app_end;			/* accepted, not yet delivered; -1 */
 	size_t filler;			/* connecting: bytes that keep the application's end blocked */
 	bool owes_go;			/* delivered; see pair_go */
+	uint32_t linger_ms;		/* what its configuration says */
 	bool established, over, drained;
 	bool gone;			/* the application closed its last copy */
 	bool want_out;
