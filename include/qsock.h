@@ -82,7 +82,8 @@ struct qsock_config {
 	uint32_t max_streams_uni;	/* [100] */
 	uint32_t stream_window, stream_window_max;	/* [512 KiB, 6 MiB] receive window of a stream, and to what it may grow. RFC 4.1 */
 	uint32_t conn_window, conn_window_max;		/* [768 KiB, 15 MiB] of a connection: its memory cap for received data */
-	uint32_t send_buffer;		/* [4 MiB] most bytes held for one stream until acknowledged */
+	uint32_t send_buffer;		/* [4 MiB] most bytes held for one stream until acknowledged. A stream's memory cap is this,
+					 * its receive window and two socket buffers of 416 KiB */
 	uint64_t key_update_packets;	/* [near the limit of the cipher] packets between key updates. RFC 9001 6 */
 };
 
