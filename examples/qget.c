@@ -23,7 +23,7 @@ struct get {
 };
 
 static int dir = AT_FDCWD;
-static double bytes;
+static double bytes, started, shown;
 static unsigned done, failed, total;
 
 static int parse_url(struct get *g, const char *url)
@@ -98,11 +98,11 @@ static void finish(struct get *g)
 	if (bad || renameat(dir, g->part, dir, g->name)) {
 		fail(g, g->name, -2);
 		unlinkat(dir, g->part, 0);
-		return;
+	} else {
+		close(g->stream);
+		g->stream = -1;
+		done++;
 	}
-	close(g->stream);
-	g->stream = -1;
-	done++;
 }
 
 static void receive(struct get *g)
@@ -114,27 +114,24 @@ static void receive(struct get *g)
 	else if (n == 0)
 		finish(g);
 	for (ssize_t off = 0, w; off < n; off += w) {
-		if ((w = write(g->file, buf + off, (size_t)(n - off))) < 0) {
-			fail(g, g->name, -2);
-			return;
-		}
+		if ((w = write(g->file, buf + off, (size_t)(n - off))) < 0)
+			return (void)fail(g, g->name, -2);
 	}
 	bytes += n > 0 ? (double)n : 0;
 }
 
 static void progress(void)
 {
-	static double start, last;
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	double now = (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-	if (!isatty(2) || (now - last < 0.1 && done + failed < total))
+	if (!isatty(2) || (now - shown < 0.1 && done + failed < total))
 		return;
-	start = start ? start : now - 0.001;
-	last = now;
+	started = started ? started : now - 0.001;
+	shown = now;
 	int bar = (int)(30 * (done + failed) / total);
 	fprintf(stderr, "\r\033[K[%.*s%.*s] %u/%u files, %.1f MB, %.1f MB/s%s", bar, "##############################",
-		30 - bar, "..............................", done, total, bytes / 1e6, bytes / 1e6 / (now - start),
+		30 - bar, "..............................", done, total, bytes / 1e6, bytes / 1e6 / (now - started),
 		done + failed == total ? "\n" : "");
 }
 
@@ -147,7 +144,7 @@ static void get_all(struct get *all)
 			if (!begin(&all[next]))
 				active[n++] = &all[next];
 		for (unsigned i = 0; i < n; i++)
-			p[i] = (struct pollfd){ .fd = active[i]->stream, .events = active[i]->asked ? POLLIN : POLLOUT };
+			p[i] = (struct pollfd){ active[i]->stream, active[i]->asked ? POLLIN : POLLOUT, 0 };
 		poll(p, n, -1);
 		for (unsigned i = n; i-- > 0;) {
 			if (p[i].revents)
@@ -198,5 +195,5 @@ int main(int argc, char **argv)
 		if (!all || prepare(all, i, argv[optind + (int)i], &cfg))
 			return 1;
 	get_all(all);
-	return failed ? 1 : 0;
+	return failed != 0;
 }

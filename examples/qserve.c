@@ -1,7 +1,7 @@
 /* qserve: serve the files of a directory over QUIC (HTTP/0.9, ALPN hq-interop).
  *     qserve [-b ADDRESS] [-p PORT] [--cert FILE --key FILE] [--retry] DIR
  * A request is "GET /path\r\n" on a stream of its own; the answer is the file and a clean end. What cannot be served is
- * a reset stream with a code as HTTP has them, never an empty file. One thread, one epoll, for any number of clients. */
+ * a reset stream with a code as HTTP has them, never an empty file. One thread for any number of clients. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,8 +20,8 @@
 #include "qsock.h"
 
 enum { BAD_REQUEST = 400, NOT_FOUND = 404, FAILED = 500, BUSY = 503 };
-
 enum kind { LISTENER, CONNECTION, STREAM };
+
 struct item {
 	enum kind kind;
 	int fd;
@@ -29,11 +29,10 @@ struct item {
 	off_t left;		/* bytes to send */
 	size_t len;
 	char request[1024];
-	struct item *paused;	/* out of descriptors: looked at again a little later */
 };
 
 static int epfd, root;
-static struct item *paused;
+static int starved;		/* out of descriptors or memory */
 static volatile sig_atomic_t stop;
 
 static void on_signal(int sig) { stop = 1; }
@@ -47,14 +46,12 @@ static int watch(struct item *it, int op, uint32_t events)
 static int add(enum kind kind, int fd)
 {
 	struct item *it = calloc(1, sizeof(*it));
-	if (it) {
+	if (it)
 		*it = (struct item){ .kind = kind, .fd = fd, .file = -1 };
-		if (!watch(it, EPOLL_CTL_ADD, EPOLLIN))
-			return 0;
-	}
+	if (it && !watch(it, EPOLL_CTL_ADD, EPOLLIN))
+		return 0;
 	free(it);
-	close(fd);
-	return -1;
+	return close(fd), -1;
 }
 
 static void drop(struct item *it)
@@ -71,23 +68,6 @@ static void refuse(struct item *it, unsigned code)
 	drop(it);
 }
 
-/* Level-triggered epoll would spin on what cannot be taken now. */
-static void pause_item(struct item *it)
-{
-	watch(it, EPOLL_CTL_DEL, 0);
-	it->paused = paused;
-	paused = it;
-}
-
-static void resume_all(void)
-{
-	while (paused) {
-		struct item *it = paused;
-		paused = it->paused;
-		watch(it, EPOLL_CTL_ADD, EPOLLIN);
-	}
-}
-
 /* Connections from the listener, streams from a connection. */
 static void accept_some(struct item *it)
 {
@@ -97,11 +77,11 @@ static void accept_some(struct item *it)
 		if (fd >= 0)
 			add(it->kind == LISTENER ? CONNECTION : STREAM, fd);
 		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			return pause_item(it);
-		else if (errno == EAGAIN || errno == EINTR || it->kind == LISTENER)
-			return;
+			return (void)(starved = 1);
+		else if (errno != EAGAIN && errno != EINTR && it->kind == CONNECTION)
+			return drop(it);	/* it is over */
 		else
-			return drop(it);	/* the connection is over; its streams go on by themselves */
+			return;
 	}
 }
 
@@ -111,10 +91,8 @@ static void send_some(struct item *it)
 		ssize_t n = sendfile(it->fd, it->file, NULL, it->left < 262144 ? (size_t)it->left : 262144);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;			/* a slow reader costs nobody else anything */
-		if (n < 0 && errno == EPIPE)
-			return drop(it);	/* the client wants no more of it */
 		if (n <= 0)
-			return refuse(it, FAILED);	/* unreadable, or shorter than it was: not a clean end */
+			return refuse(it, FAILED);	/* the client left, or the file became shorter: no clean end */
 		it->left -= n;
 	}
 	drop(it);	/* close delivers what was written, then the clean end */
@@ -161,14 +139,11 @@ static int start(const char *dir, const char *host, const char *port, const stru
 	char why[400], pin[65];
 	socklen_t len = sizeof(a);
 	int listener;
-	if ((root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0 || (epfd = epoll_create1(EPOLL_CLOEXEC)) < 0) {
-		fprintf(stderr, "qserve: %s: %s\n", dir, strerror(errno));
-		return -1;
-	}
+	if ((root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0 || (epfd = epoll_create1(EPOLL_CLOEXEC)) < 0)
+		return fprintf(stderr, "qserve: %s: %s\n", dir, strerror(errno));
 	if ((listener = qsock_serve(host, port, cfg)) < 0) {
 		qsock_error(-1, &err);
-		fprintf(stderr, "qserve: %s\n", qsock_strerror(&err, why, sizeof(why)));
-		return -1;
+		return fprintf(stderr, "qserve: %s\n", qsock_strerror(&err, why, sizeof(why)));
 	}
 	fcntl(listener, F_SETFL, O_NONBLOCK);
 	qsock_getsockname(listener, (struct sockaddr *)&a, &len);
@@ -195,19 +170,16 @@ int main(int argc, char **argv)
 		else if (opt == 'r') cfg.flags |= QSOCK_CONFIG_RETRY;
 		else return 2;
 	}
-	if (optind + 1 != argc) {
-		fprintf(stderr, "usage: qserve [-b ADDRESS] [-p PORT] [--cert FILE --key FILE] [--retry] DIR\n");
-		return 2;
-	}
+	if (optind + 1 != argc)
+		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert C --key K] [--retry] DIR\n", stderr), 2;
 	signal(SIGPIPE, SIG_IGN);
-	sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_signal }, NULL);
-	sigaction(SIGTERM, &(struct sigaction){ .sa_handler = on_signal }, NULL);
+	signal(SIGINT, on_signal);
+	signal(SIGTERM, on_signal);
 	if (start(argv[optind], host, port, &cfg))
 		return 1;
 	while (!stop) {
 		struct epoll_event ev[64];
-		int n = epoll_wait(epfd, ev, 64, paused ? 50 : -1);
-		resume_all();
+		int n = epoll_wait(epfd, ev, 64, -1);
 		for (int i = 0; i < n; i++) {
 			struct item *it = ev[i].data.ptr;
 			if (it->kind != STREAM) accept_some(it);
@@ -215,6 +187,9 @@ int main(int argc, char **argv)
 			else if (ev[i].events & (EPOLLERR | EPOLLHUP)) drop(it);
 			else send_some(it);
 		}
+		if (starved)
+			usleep(10000);	/* what cannot be accepted stays readable; the others go on */
+		starved = 0;
 	}
 	return 0;	/* exit delivers what was sent, for a moment */
 }

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -262,6 +263,21 @@ int engine_take_fd(struct engine *e, int app_fd)
 	if (e->self_pidfd < 0)
 		return -1;
 	return pidfd_getfd(e->self_pidfd, app_fd, 0);
+}
+
+/* Hardly a source has more than one other descriptor beside it, so the table is looked at only when it may be near its
+ * limit. */
+bool engine_has_slots(struct engine *e)
+{
+	struct rlimit limit;
+	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur > 2 * (rlim_t)e->sources + 64)
+		return true;
+	int a = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0), b = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0);
+	if (a >= 0)
+		close(a);
+	if (b >= 0)
+		close(b);
+	return a >= 0 && b >= 0;
 }
 
 uint8_t *engine_rx_buf(struct engine *e) { return e->rx_buf; }

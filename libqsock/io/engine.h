@@ -90,6 +90,9 @@ void engine_undefer(struct engine *e, struct deferred *d);
 /* Duplicate a descriptor of the application's table into the engine's (CLOEXEC). -1/errno. */
 int engine_take_fd(struct engine *e, int app_fd);
 
+/* May two more descriptors be received? At the limit recvmsg would destroy what it cannot install. */
+bool engine_has_slots(struct engine *e);
+
 /* The layer above: what to do at stop. Registered once before the first engine_call. */
 struct engine_hooks {
 	void (*started)(struct engine *e);

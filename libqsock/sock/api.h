@@ -63,8 +63,9 @@ int api_take(int fd, enum record_type type, struct record *r, int flags, bool no
 int api_poll(int fd, short events, int timeout_fd, int cancel);
 
 int api_set_nonblock(int fd);
-int api_addr_in(const struct sockaddr *sa, socklen_t len, struct addr *out);	/* 0; -1: EFAULT, EINVAL, EAFNOSUPPORT */
-int api_addr_out(const struct addr *a, struct sockaddr *sa, socklen_t *len);	/* 0; -1: EFAULT, EINVAL */
+/* 0; -1: EFAULT, EINVAL, EAFNOSUPPORT */
+int api_addr_in(const struct sockaddr *sa, socklen_t len, struct addr *out);
+int api_addr_out(const struct addr *a, struct sockaddr *sa, socklen_t *len);
 
 /* connect for fd. name: to verify and send as SNI when the configuration has none; NULL: the address itself. */
 int api_connect(int fd, const struct addr *remote, const char *name, int cancel);

@@ -239,8 +239,9 @@ static int start_connect(int fd, const struct addr *remote, const char *name)
 		return -1;
 	if (cfg->server_name)
 		name = cfg->server_name;
-	struct api_call c = { .run = run_connect, .addr = remote, .text = name ? name : literal(remote, buf), .cfg = cfg };
-	if (!api_call(fd, &c))
+	if (!name)
+		name = literal(remote, buf);
+	if (!api_call(fd, &(struct api_call){ .run = run_connect, .addr = remote, .text = name, .cfg = cfg }))
 		return 0;
 	int saved = errno;
 	sock_config_put(cfg);

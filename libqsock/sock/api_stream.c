@@ -64,7 +64,8 @@ static int request(int conn, uint64_t conn_cookie, bool uni, bool wait, bool *no
 		r.flags |= RECORD_OPEN_SLOW;
 		r.filler = (uint64_t)filler;
 	}
-	int failed = filler < 0 || mailbox_send(conn, &r, (int[2]){ pair[1], *now || wait ? -1 : pair[0] }, MSG_DONTWAIT);
+	int fds[2] = { pair[1], *now || wait ? -1 : pair[0] };
+	int failed = filler < 0 || mailbox_send(conn, &r, fds, MSG_DONTWAIT);
 	api_close(pair[1]);
 	if (!failed)
 		return pair[0];
@@ -119,8 +120,8 @@ static bool grown(int conn)
 {
 	struct qsock_info info = { .size = sizeof(info) };
 	int size = 0, saved = errno;
-	bool ok = !getsockopt(conn, SOL_SOCKET, SO_SNDBUF, &size, &(socklen_t){ sizeof(size) }) && size == BLOCK_MAILBOX &&
-		  !qsock_info(conn, &info) && info.established && !pair_widen(conn);
+	getsockopt(conn, SOL_SOCKET, SO_SNDBUF, &size, &(socklen_t){ sizeof(size) });
+	bool ok = size == BLOCK_MAILBOX && !qsock_info(conn, &info) && info.established && !pair_widen(conn);
 	errno = saved;
 	return ok;
 }

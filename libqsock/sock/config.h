@@ -7,8 +7,9 @@
 
 /* ---- settings.c: the application's struct --------------------------------- */
 
-/* in, as the application gave it (NULL: nothing wanted), to a whole struct of this version; its strings stay borrowed.
- * max: bytes that may be read at in. 0, or -1/EINVAL: a size that cannot be, or fields that this version does not know. */
+/* in, as the application gave it (NULL: nothing wanted), to a whole struct of this version; its strings stay
+ * borrowed. max: bytes that may be read at in. 0, or -1/EINVAL: a size that cannot be, or fields that this version
+ * does not know. */
 int settings_import(const struct qsock_config *in, size_t max, struct qsock_config *out);
 /* A copy with all its strings in one block, for mem_free. NULL: no memory. */
 struct qsock_config *settings_copy(const struct qsock_config *in);

@@ -294,6 +294,10 @@ static void take_records(struct sconn *c)
 	if (!c->established || c->source.fd < 0)
 		return;		/* connecting: there is filler in it */
 	for (;;) {
+		if (!engine_has_slots(c->side->engine)) {
+			sconn_retry_later(c);
+			return;
+		}
 		if (mailbox_recv_retaining(c->source.fd, &r, fds) > 0) {
 			on_record(c, &r, fds);
 			continue;
@@ -330,6 +334,7 @@ static void retry(struct timer *t)
 	struct sconn *c = owner_of(t, struct sconn, retry);
 	struct side *side = c->side;
 	struct sstream *s;
+	take_records(c);
 	TAILQ_FOREACH(s, &c->streams, link)
 		sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
 	c->credit_news = true;

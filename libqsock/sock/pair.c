@@ -32,7 +32,8 @@ int pair_make(int fd[2], int flags, uint64_t *cookie)
 	static const char filler = 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | flags, 0, fd))
 		return -1;
-	if (!set_buffer(fd[0], PAIR_BUFFER) && send(fd[0], &filler, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 && !cookie_of(fd[0], cookie))
+	if (!set_buffer(fd[0], PAIR_BUFFER) && send(fd[0], &filler, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 &&
+	    !cookie_of(fd[0], cookie))
 		return 0;
 	close_keeping_errno(fd[0]);
 	close_keeping_errno(fd[1]);

@@ -107,8 +107,12 @@ static int connect_to(const struct addrinfo *ai, const char *name, const struct 
 /* Whoever answered, even with a refusal of our TLS, was the right one to ask. */
 static bool try_next(int err)
 {
-	return err == ECONNREFUSED || err == ETIMEDOUT || err == EHOSTUNREACH || err == ENETUNREACH || err == ENETDOWN ||
-	       err == EADDRNOTAVAIL || err == EAFNOSUPPORT || err == EPERM || err == EACCES;
+	static const int not_there[] = { ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN,
+					 EADDRNOTAVAIL, EAFNOSUPPORT, EPERM, EACCES };
+	for (size_t i = 0; i < sizeof(not_there) / sizeof(not_there[0]); i++)
+		if (err == not_there[i])
+			return true;
+	return false;
 }
 
 static int dial(const char *host, const char *service, const struct qsock_config *cfg, int cancel)

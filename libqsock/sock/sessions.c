@@ -196,7 +196,8 @@ static uint8_t *serialize(const struct store *st, size_t *len)
 	return p;
 }
 
-/* Replaced by rename, so that a reader sees the old or the new. Never what is not a file: /dev/null stays what it is. */
+/* Replaced by rename, so that a reader sees the old or the new. Never what is not a file: /dev/null stays what it
+ * is. */
 static void file_save(const struct store *st, const char *path)
 {
 	char temporary[PATH_MAX];
@@ -302,7 +303,8 @@ void sessions_store(struct sock_config *c, const char *name, const struct addr *
 	keep(c, name, remote, SESSION, blob, len);
 }
 
-void sessions_store_token(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *p, size_t len)
+void sessions_store_token(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *p,
+			  size_t len)
 {
 	keep(c, name, remote, TOKEN, p, len);
 }

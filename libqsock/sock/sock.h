@@ -34,17 +34,19 @@ struct sock_config {
 };
 /* cfg may be NULL. NULL and errno on failure, *err filled (QSOCK_ERR_CONFIG and one line). */
 struct sock_config *sock_config_get(const struct qsock_config *cfg, bool is_server, struct qsock_error *err);
-/* What an endpoint needs before any configuration is known (a socket that is only bound): the process's keys, the same as
- * in every sock_config, and defaults. Thread-safe. */
+/* What an endpoint needs before any configuration is known (a socket that is only bound): the process's keys, the
+ * same as in every sock_config, and defaults. Thread-safe. */
 void sock_endpoint_defaults(struct endpoint_config *out);
 struct sock_config *sock_config_ref(struct sock_config *c);
 void sock_config_put(struct sock_config *c);
 void sock_config_flush(void);			/* forget those that nobody uses; for tests */
 
 /* Resumption (sessions.c; engine thread): the newest session blob and address token for a server, in memory and in
- * session_file if one is configured. Bounded: SESSIONS_MAX servers. key: server name or address, and the configuration. */
-void sessions_store(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *blob, size_t len);
-void sessions_store_token(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *p, size_t len);
+ * session_file if one is configured. Bounded: SESSIONS_MAX servers. key: server name or address, and the
+ * configuration. */
+void sessions_store(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *p, size_t len);
+void sessions_store_token(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *p,
+			  size_t len);
 /* Borrowed until the next sessions_ call; *len 0 when there is none. A token is used once. */
 const uint8_t *sessions_find(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
 const uint8_t *sessions_take_token(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
@@ -64,24 +66,26 @@ struct sock_obj {
 	enum sock_kind kind;
 	struct engine *engine;
 	struct qsock_error error;	/* why it failed; kind NONE if it did not */
-	struct qsock_config *settings;	/* SOCK_FRESH: what QSOCK_CONFIG and its like set, one block; NULL: nothing. Whoever
-					 * frees the object calls mem_free on it */
+	struct qsock_config *settings;	/* SOCK_FRESH: what QSOCK_CONFIG and its like set, in one block for mem_free by
+					 * whoever frees the object; NULL: nothing */
 };
 struct sock_obj *sock_find(struct engine *e, uint64_t cookie);
-/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR. At most 4096, oldest go first. */
+/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR. At most 4096,
+ * oldest go first. */
 void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err);
 const struct qsock_error *sock_grave(struct engine *e, uint64_t cookie);	/* NULL: unknown */
 
-/* Commands, each the body of an engine_call made by api_*.c: 0 or -1/errno. fds are numbers in the application's table (taken by
- * engine_take_fd); cookies name the application's end. */
+/* Commands, each the body of an engine_call made by api_*.c: 0 or -1/errno. fds are numbers in the application's
+ * table (taken by engine_take_fd); cookies name the application's end. */
 
-/* A new fresh socket: engine_fd is the engine's end of the pair, in which one filler byte waits already. The caller closes its copy after. */
+/* A new fresh socket: engine_fd is the engine's end of the pair, in which one filler byte waits already. The caller
+ * closes its copy after. */
 int sock_cmd_socket(struct engine *e, int engine_fd, uint64_t cookie, int domain);
 int sock_cmd_bind(struct engine *e, uint64_t cookie, const struct addr *a);
 /* Takes over a reference of cfg on success. */
 int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog);
-/* filler: what pair_block returned for the application's end, which becomes writable when connected. Takes over a reference
- * of cfg on success. The result is seen on the descriptor. */
+/* filler: what pair_block returned for the application's end, which becomes writable when connected. Takes over a
+ * reference of cfg on success. The result is seen on the descriptor. */
 int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const struct addr *remote,
 		     const char *server_name, struct sock_config *cfg);
 int sock_cmd_close(struct engine *e, uint64_t cookie, uint64_t code, const char *reason);
@@ -90,7 +94,8 @@ int sock_cmd_stop_sending(struct engine *e, uint64_t cookie, uint64_t code);
 int sock_cmd_stream_id(struct engine *e, uint64_t cookie, int64_t *id);
 int sock_cmd_error(struct engine *e, uint64_t cookie, struct qsock_error *out);
 int sock_cmd_info(struct engine *e, uint64_t cookie, struct qsock_info *out);
-int sock_cmd_names(struct engine *e, uint64_t cookie, struct addr *local, struct addr *remote);	/* remote AF_UNSPEC: none */
+/* remote AF_UNSPEC: none */
+int sock_cmd_names(struct engine *e, uint64_t cookie, struct addr *local, struct addr *remote);
 int sock_cmd_key_update(struct engine *e, uint64_t cookie);
 int sock_cmd_credit(struct engine *e, uint64_t cookie, uint64_t credit[2]);
 int sock_cmd_unsent(struct engine *e, uint64_t cookie, uint64_t *bytes);
@@ -98,8 +103,9 @@ int sock_cmd_pin(struct engine *e, uint64_t cookie, uint8_t pin[32]);
 
 /* ---- credit seen from the caller's thread (credit.c) --------------------- */
 
-/* May a stream be opened on the connection with this cookie without waiting? Takes one credit if so. Only ever true in the
- * process whose engine has the connection; false means: open it the slow way and let the engine decide. Thread-safe. */
+/* May a stream be opened on the connection with this cookie without waiting? Takes one credit if so. Only ever true
+ * in the process whose engine has the connection; false means: open it the slow way and let the engine decide.
+ * Thread-safe. */
 bool credit_take(uint64_t conn_cookie, bool uni);
 /* What was taken cannot be used after all: the record could not be sent. Thread-safe. */
 void credit_return(uint64_t conn_cookie, bool uni);
@@ -109,16 +115,16 @@ void credit_forget(uint64_t conn_cookie);
 
 /* ---- mailboxes: the records that travel on listeners and connections ------ */
 
-/* All records have one size; the last byte is padding that the engine leaves in its queue until the next one, so that its
- * unexpected death reads as ECONNRESET (tail-byte retention). */
+/* All records have one size; the last byte is padding that the engine leaves in its queue until the next one, so
+ * that its unexpected death reads as ECONNRESET (tail-byte retention). */
 #define RECORD_SIZE 64
 enum record_type { RECORD_ACCEPTED = 1, RECORD_STREAM, RECORD_OPEN };
 struct record {
 	uint8_t type;			/* enum record_type */
 	uint8_t flags;			/* RECORD_OPEN: QSOCK_UNI; RECORD_OPEN_SLOW if it is blocked */
 	uint8_t reserved[6];
-	uint64_t cookie;		/* RECORD_OPEN: of the new stream's application end. RECORD_STREAM: of the sent end */
-	uint64_t filler;		/* RECORD_OPEN slow: bytes; with a second descriptor those of pair_block_widely */
+	uint64_t cookie;		/* of the new stream's or connection's application end */
+	uint64_t filler;		/* RECORD_OPEN slow: bytes; with a second descriptor pair_block_widely's */
 	union {
 		struct addr peer;	/* RECORD_ACCEPTED */
 		int64_t stream_id;	/* RECORD_STREAM */
@@ -128,8 +134,9 @@ struct record {
 _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
 #define RECORD_OPEN_SLOW 0x80
 
-/* One record with up to 2 descriptors. send: 0, or -1/errno (EAGAIN full, ETOOMANYREFS). recv: 1; 0 the other end closed; -1/errno: EAGAIN,
- * EINTR, ECONNRESET, EMFILE (tested before, nothing is lost), EPROTO. flags: MSG_DONTWAIT, MSG_CMSG_CLOEXEC. fds unused: -1. */
+/* One record with up to 2 descriptors. send: 0, or -1/errno (EAGAIN full, ETOOMANYREFS). recv: 1; 0 the other end
+ * closed; -1/errno: EAGAIN, EINTR, ECONNRESET, EMFILE (tested before, nothing is lost), EPROTO. flags:
+ * MSG_DONTWAIT, MSG_CMSG_CLOEXEC. fds unused: -1. */
 int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
 int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
 /* The engine's side of recv, keeping the last byte queued; EAGAIN when there is no whole record. */
@@ -137,15 +144,17 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */
 
-/* Socket buffer of the application's end, bytes: part of a stream's memory cap. The retained byte keeps the whole piece it
- * was written in accounted for, 64 KB and overhead after sendfile, and poll reports room below a quarter of this. */
+/* Socket buffer of the application's end, bytes: part of a stream's memory cap. The retained byte keeps the whole
+ * piece it was written in accounted for, 64 KB and overhead after sendfile, and poll reports room below a quarter
+ * of this. */
 #define PAIR_BUFFER (416 * 1024)
 
-/* A socketpair(AF_UNIX, SOCK_STREAM): [0] application's end, [1] engine's, one filler byte queued in [1]. *cookie of [0]. 0 or -1/errno. */
+/* A socketpair(AF_UNIX, SOCK_STREAM): [0] application's end, [1] engine's, one filler byte queued in [1]. *cookie
+ * of [0]. 0 or -1/errno. */
 int pair_make(int fd[2], int flags, uint64_t *cookie);
-/* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end. Returns
- * filler bytes queued (> 0) or -1/errno. Nobody else holds the application's end, so that its close is seen and takes it out of
- * epoll sets; the price is a buffer that stays small (bytes, one of the two) until pair_widen. */
+/* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end.
+ * Returns filler bytes queued (> 0) or -1/errno. Nobody else holds the application's end, so that its close is seen
+ * and takes it out of epoll sets; the price is a buffer that stays small (bytes, one of the two) until pair_widen. */
 #define BLOCK_STREAM 8192
 #define BLOCK_MAILBOX 32768
 ssize_t pair_block(int app_fd, int buffer);
@@ -154,9 +163,9 @@ ssize_t pair_block(int app_fd, int buffer);
 ssize_t pair_block_widely(int app_fd);
 int pair_widen(int app_fd);
 int pair_unblock(int engine_fd, size_t filler);
-/* A descriptor sent in a record must not be used before the engine has closed its own copy: while that is open, close does
- * not take it out of epoll sets, and an event for it would come after the application forgot it. So the engine
- * sends one byte afterwards, before everything else, and who received the record takes it. 0 or -1/errno. */
+/* A descriptor sent in a record must not be used before the engine has closed its own copy: while that is open,
+ * close does not take it out of epoll sets, and an event for it would come after the application forgot it. So the
+ * engine sends one byte afterwards, before everything else, and who received the record takes it. 0 or -1/errno. */
 int pair_go(int engine_fd);
 int pair_await_go(int app_fd);
 

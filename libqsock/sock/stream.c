@@ -239,7 +239,7 @@ static int make_end(struct sstream *s)
 	return 0;
 }
 
-/* Who takes it waits for the byte that says that our copy is closed, and that comes together with what there is to read. */
+/* Who takes it waits for the byte that says that our copy is closed, and that comes with what there is to read. */
 int sstream_deliver(struct sstream *s)
 {
 	struct record r = { .type = RECORD_STREAM };

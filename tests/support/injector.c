@@ -9,6 +9,8 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
+#include "tls/backend.h"
+
 struct conn *injector_victim(const struct injector *i) { return i->to_server ? i->p->server : i->p->client; }
 struct conn *injector_mate(const struct injector *i) { return i->to_server ? i->p->client : i->p->server; }
 
@@ -368,21 +370,42 @@ static void new_server(struct injector *i, const uint8_t *datagram, size_t len, 
 	struct packet pkt;
 	assert_int_equal(packet_parse(&r, 8, &pkt), 0);
 	assert_int_equal(pkt.type, PACKET_INITIAL);
-	p->server = conn_new_server(&p->scfg, &p->rng, &p->saddr, &p->caddr, &pkt, odcid ? odcid : &pkt.dcid, retry_scid,
-				    retry_scid != NULL, p->now_us);
+	p->server = conn_new_server(&p->scfg, &p->rng, &p->saddr, &p->caddr, &pkt, odcid ? odcid : &pkt.dcid,
+				    retry_scid, retry_scid != NULL, p->now_us);
 	assert_non_null(p->server);
+}
+
+#define CRYPTO_PIECE 1000
+
+static size_t crypto_frame(uint8_t *out, size_t cap, uint64_t off, const uint8_t *data, size_t len)
+{
+	struct wr w = wr_of(out, cap);
+	assert_int_equal(frame_write_crypto_header(&w, off, len), len);
+	assert_true(wr_bytes(&w, data, len));
+	return wr_len(&w);
+}
+
+void injector_send_crypto(struct injector *i, enum level level, uint64_t off, const uint8_t *data, size_t len)
+{
+	uint8_t payload[CRYPTO_PIECE + 16];
+	while (len) {
+		size_t n = len < CRYPTO_PIECE ? len : CRYPTO_PIECE;
+		injector_send(i, level, payload, crypto_frame(payload, sizeof(payload), off, data, n));
+		off += n;
+		data += n;
+		len -= n;
+	}
 }
 
 void injector_start_server(struct injector *i, const uint8_t *hello, size_t len)
 {
-	uint8_t buf[INJECT_MAX], payload[INJECT_MAX];
-	struct inject how = { .level = LEVEL_INITIAL, .dcid = &i->p->client->keys_dcid };
-	struct wr w = wr_of(payload, sizeof(payload));
-	assert_int_equal(frame_write_crypto_header(&w, 0, len), len);
-	assert_true(wr_bytes(&w, hello, len));
-	size_t n = injector_seal(i, &how, payload, wr_len(&w), buf);
-	new_server(i, buf, n, NULL, NULL);
-	injector_deliver(i, buf, n);
+	uint8_t buf[INJECT_MAX], payload[CRYPTO_PIECE + 16];
+	struct inject how = { .level = LEVEL_INITIAL };
+	size_t n = len < CRYPTO_PIECE ? len : CRYPTO_PIECE;
+	size_t total = injector_seal(i, &how, payload, crypto_frame(payload, sizeof(payload), 0, hello, n), buf);
+	new_server(i, buf, total, NULL, NULL);
+	injector_deliver(i, buf, total);
+	injector_send_crypto(i, LEVEL_INITIAL, n, hello + n, len - n);
 }
 
 size_t injector_make_server(struct injector *i, const struct cid *odcid, const struct cid *retry_scid, uint8_t *first)
@@ -393,8 +416,23 @@ size_t injector_make_server(struct injector *i, const struct cid *odcid, const s
 	return t.len;
 }
 
+void injector_server_params(struct injector *i, const uint8_t *params, size_t len)
+{
+	struct conn *c = i->p->server;
+	const struct tls_out *out = c->tls->out;
+	tls_free(c->tls);
+	c->tls = tls_new(c->cfg->tls, out, c, NULL);
+	assert_non_null(c->tls);
+	assert_int_equal(tls_set_params(c->tls, params, len), 0);
+	assert_int_equal(tls_start(c->tls), 0);
+}
+
 void injector_feed_server(struct injector *i, uint8_t *first, size_t len)
 {
-	struct datagram d = { .data = first, .len = len, .local = i->p->saddr, .remote = i->p->caddr };
-	conn_recv(i->p->server, &d, 1, i->p->now_us);
+	struct connpair *p = i->p;
+	struct train t = { .buf = first, .cap = INJECT_MAX, .max_segs = 1, .len = len };
+	do {
+		struct datagram d = { .data = first, .len = t.len, .local = p->saddr, .remote = p->caddr };
+		conn_recv(p->server, &d, 1, p->now_us);
+	} while (conn_poll_transmit(p->client, &t, p->now_us));
 }

@@ -9,7 +9,7 @@
 #include "support/connpair.h"
 
 #define INJECT_MAX 2048			/* bytes of one datagram */
-#define INJECT_NEXT_PN UINT64_MAX
+#define HELLO_MAX 4096			/* bytes of a hello; with post-quantum keys it passes one datagram */
 
 struct injector {
 	struct connpair *p;
@@ -44,7 +44,7 @@ struct inject {
 	const struct cid *dcid, *scid;	/* NULL: the right ones */
 	const uint8_t *token;		/* Initial */
 	size_t token_len;
-	size_t pad;			/* PADDING frames up to so many bytes of packet; Initials: 0 means 1200, 1 none */
+	size_t pad;			/* PADDING up to so many bytes of packet; Initials: 0 means 1200, 1 none */
 	bool corrupt;			/* the tag is wrong */
 	bool small;			/* do not fill an Initial's datagram up to 1200 bytes with zeros either */
 };
@@ -76,11 +76,17 @@ size_t injector_client_hello(const struct conn *client, uint8_t *out, size_t cap
 /* Replace a TLS extension's body (ext_len SIZE_MAX: take the extension out) in a ClientHello. Returns
  * the new length. */
 size_t hello_set_extension(uint8_t *hello, size_t len, size_t cap, uint16_t type, const uint8_t *body, size_t body_len);
-/* Make p's server from an Initial, as from the client, that carries this ClientHello. */
+/* CRYPTO bytes in as many packets as it takes. */
+void injector_send_crypto(struct injector *i, enum level level, uint64_t off, const uint8_t *data, size_t len);
+/* Make p's server from Initials, as from the client, that carry this ClientHello. */
 void injector_start_server(struct injector *i, const uint8_t *hello, size_t len);
-/* Make p's server from the client's own first datagram, which is put into first (INJECT_MAX bytes) and not yet fed, so that
- * the server can be changed. odcid, retry_scid: as conn_new_server; odcid NULL: without Retry. Returns its length. */
+/* Make p's server from the client's own first datagram, which is put into first (INJECT_MAX bytes) and not yet fed, so
+ * that the server can be changed. odcid, retry_scid: as conn_new_server; odcid NULL: without Retry. Returns the
+ * length. */
 size_t injector_make_server(struct injector *i, const struct cid *odcid, const struct cid *retry_scid, uint8_t *first);
+/* Other transport parameters than its own, before it is fed. */
+void injector_server_params(struct injector *i, const uint8_t *params, size_t len);
+/* That first datagram, and what else the client has to say now. */
 void injector_feed_server(struct injector *i, uint8_t *first, size_t len);
 
 #endif

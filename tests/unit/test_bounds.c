@@ -27,7 +27,8 @@ static void assert_closed(const struct scene *s, int qe)
 {
 	const struct conn_error *e = conn_error(s->victim);
 	if (e->kind == CONN_ERR_NONE || e->by_peer || e->code != qe_wire(qe))
-		fail_msg("kind %d by peer %d code %#llx: %s", e->kind, e->by_peer, (unsigned long long)e->code, e->reason);
+		fail_msg("kind %d by peer %d code %#llx: %s", e->kind, e->by_peer, (unsigned long long)e->code,
+			 e->reason);
 }
 
 /* Bytes of blocks that a reassembly buffer holds. */
@@ -120,7 +121,7 @@ static void crypto_flood(struct scene *s, enum level level)
 /* A server that waits for the rest of a ClientHello. */
 static void scene_half_hello(struct scene *s)
 {
-	uint8_t hello[1024];
+	uint8_t hello[HELLO_MAX];
 	memset(s, 0, sizeof(*s));
 	connpair_init(&s->p, 1);
 	injector_init(&s->i, &s->p, true);

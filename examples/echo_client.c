@@ -1,0 +1,83 @@
+/* echo_client: send standard input on one stream and show what comes back.
+ *     echo_client [--ca FILE | --pin HASH | --insecure] HOST PORT
+ * Exits 0 only after the clean end of what the server sent. */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "qsock.h"
+
+/* fd: whose failure, -1: that of qsock_dial, -2: what errno says. */
+static int die(const char *what, int fd)
+{
+	struct qsock_error err = { .kind = QSOCK_ERR_NONE };
+	char text[400];
+	const char *why = strerror(errno);
+	if (fd > -2 && !qsock_error(fd, &err) && err.kind != QSOCK_ERR_NONE)
+		why = qsock_strerror(&err, text, sizeof(text));
+	fprintf(stderr, "echo_client: %s: %s\n", what, why);
+	return 1;
+}
+
+static int write_all(int fd, const char *p, ssize_t n)
+{
+	while (n > 0) {
+		ssize_t w = write(fd, p, (size_t)n);
+		if (w < 0 && errno != EINTR)
+			return -1;
+		p += w > 0 ? w : 0;
+		n -= w > 0 ? w : 0;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = { { "ca", 1, NULL, 'c' }, { "pin", 1, NULL, 'p' },
+						 { "insecure", 0, NULL, 'i' }, { NULL, 0, NULL, 0 } };
+	struct qsock_config cfg = { .alpn = "echo" };
+	static char buf[65536];
+	for (int opt; (opt = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		if (opt == 'c') cfg.ca_file = optarg;
+		else if (opt == 'p') cfg.pins = optarg;
+		else if (opt == 'i') cfg.flags |= QSOCK_CONFIG_INSECURE;
+		else return 2;
+	}
+	if (argc != optind + 2)
+		return fputs("usage: echo_client [--ca FILE | --pin HASH | --insecure] HOST PORT\n", stderr), 2;
+	signal(SIGPIPE, SIG_IGN);
+	int conn = qsock_dial(argv[optind], argv[optind + 1], &cfg);
+	if (conn < 0)
+		return die(argv[optind], -1);
+	int stream = qsock_open_stream(conn, 0);
+	if (stream < 0)
+		return die("cannot open a stream", conn);
+	struct pollfd p[2] = { { .fd = stream, .events = POLLIN }, { .fd = 0, .events = POLLIN } };
+	for (;;) {
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (p[0].revents) {
+			ssize_t n = read(stream, buf, sizeof(buf));
+			if (n < 0)
+				return die("connection lost", stream);
+			if (n == 0)
+				return 0;
+			if (write_all(1, buf, n))
+				return die("standard output", -2);
+		}
+		if (p[1].revents && p[0].revents == 0) {	/* read first: the server waits for us to */
+			ssize_t n = read(0, buf, 4096);
+			if (n > 0 && write_all(stream, buf, n))
+				return die("sending failed", stream);
+			if (n <= 0) {
+				shutdown(stream, SHUT_WR);	/* our clean end */
+				p[1].fd = -1;
+			}
+		}
+	}
+}
