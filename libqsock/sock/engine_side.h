@@ -139,7 +139,7 @@ struct sconn {
 	bool owes_go;			/* delivered; see pair_go */
 	uint32_t linger_ms;		/* what its configuration says */
 	bool established, over, drained;
-	bool gone;			/* the application closed its last copy */
+	bool hung_up, gone;		/* the application closed its last copy; and all it sent before was taken */
 	bool want_out;
 	struct qsock_error cause;	/* over: of what; obj.error stays empty at a clean end */
 	struct sstream_list streams;	/* all that exist */

@@ -16,29 +16,32 @@
 
 void role_enter(int argc, char **argv, const struct role *roles, size_t n)
 {
-	if (argc != 6 || strcmp(argv[1], MARK))
+	if (argc != 5 || strcmp(argv[1], MARK))
 		return;
 	alarm(PROGRAM_LIMIT);
 	struct loopback *lb = loopback_attach(argv[3], (in_port_t)atoi(argv[4]));
 	for (size_t i = 0; i < n; i++)
 		if (!strcmp(argv[2], roles[i].name))
-			exit(roles[i].run(lb, atoi(argv[5])));
+			exit(roles[i].run(lb, 3));
 	_exit(126);
 }
 
 pid_t role_start(const struct loopback *lb, const char *name, int *fd)
 {
-	char port[16], number[16];
+	char port[16];
 	int pair[2];
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	snprintf(port, sizeof(port), "%u", (unsigned)lb->addr.sin_port);
-	snprintf(number, sizeof(number), "%d", pair[1]);
 	fflush(NULL);
 	pid_t child = fork();
 	assert_true(child >= 0);
 	if (!child) {
-		fcntl(pair[1], F_SETFD, 0);
-		execl("/proc/self/exe", "program", MARK, name, lb->dir, port, number, NULL);
+		/* nothing of the test's is inherited but that */
+		if (pair[1] != 3)
+			dup2(pair[1], 3);
+		fcntl(3, F_SETFD, 0);
+		close_range(4, ~0U, 0);
+		execl("/proc/self/exe", "program", MARK, name, lb->dir, port, NULL);
 		_exit(127);
 	}
 	close(pair[1]);
