@@ -99,7 +99,8 @@ struct qsock_config {
 	uint32_t stream_window_max;	/* [6 MiB] and to what it may grow */
 	uint32_t conn_window;		/* [768 KiB] the same of a connection: */
 	uint32_t conn_window_max;	/* [15 MiB] its memory cap for received data */
-	uint32_t send_buffer;		/* [4 MiB] most bytes held for one stream until acknowledged */
+	uint32_t send_buffer;		/* [4 MiB] most bytes held for one stream until acknowledged. A stream's
+					 * memory cap is this, its receive window and two buffers of 416 KiB */
 	uint64_t key_update_packets;	/* [near the limit of the cipher] packets between key updates. RFC 9001 6 */
 };
 

@@ -25,6 +25,7 @@
 struct sock_config {
 	struct conn_config client, server;	/* .tls is NULL for the role it was not made for */
 	struct endpoint_config endpoint;	/* retry and the like; keys are the process's */
+	uint8_t reset_secret[32];		/* servers: the same in the next process with this certificate, if possible */
 	char *server_name;			/* NULL: none given */
 	char *session_file;			/* absolute; NULL: none */
 	uint64_t session_id;			/* equal where resumption may be shared, in every run */
