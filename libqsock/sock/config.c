@@ -117,6 +117,7 @@ static struct entry *entry_new(const struct config_parsed *p, struct qsock_error
 	e->refs = 1;
 	set_conn(p->is_server ? &e->config.server : &e->config.client, c, tls);
 	e->config.reuse_port = c->flags & QSOCK_CONFIG_REUSEPORT;
+	e->config.no_resumption = c->flags & QSOCK_CONFIG_NO_RESUMPTION;
 	e->config.linger_ms = c->linger_ms;
 	e->config.session_id = config_session_id(p);
 	e->config.server_name = c->server_name ? mem_strdup(c->server_name) : NULL;
