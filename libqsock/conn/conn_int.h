@@ -100,6 +100,7 @@ struct conn {
 
 	/* timers, absolute; CONN_NEVER when off */
 	uint64_t hs_deadline_us, idle_deadline_us, keepalive_deadline_us, close_deadline_us;
+	uint64_t doubt_deadline_us;	/* ICMP says that the peer is gone: until then it may prove the contrary */
 	bool rx_processed;		/* a packet of this batch was */
 	bool idle_armed_by_tx;		/* an eliciting packet was sent since the last one received: RFC 9000 10.1 */
 	bool pacer_blocked;

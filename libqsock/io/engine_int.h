@@ -49,6 +49,7 @@ TAILQ_HEAD(deferred_list, deferred);
 
 struct engine {
 	struct host *host;
+	unsigned sources;		/* being watched */
 	int epoll_fd, signal_fd;
 	int timer_fd;		/* only where epoll_pwait2 is missing, else -1 */
 	int self_pidfd;		/* opened by the first engine_take_fd, else -1 */

@@ -133,7 +133,7 @@ static int parse_certs(struct config_parsed *p, char *sni_list, struct qsock_err
 	}
 	for (char *item; (item = strsep(&sni_list, ","));) {
 		if (!parse_sni_item(&p->certs[n++], item))
-			return config_complain(err, EINVAL, "sni_certs: \"%.80s\" is not of the form name=cert:key", item);
+			return config_complain(err, EINVAL, "sni_certs: \"%.80s\" is not name=cert:key", item);
 	}
 	p->tls.certs = p->certs;
 	p->tls.cert_count = n;

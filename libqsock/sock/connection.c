@@ -69,6 +69,7 @@ struct sconn *sconn_accepted(struct sport *p, struct conn *conn)
 	if (!c)
 		return NULL;
 	attach(c, conn);
+	c->linger_ms = p->listener->cfg->linger_ms;
 	c->established = true;
 	return c;
 }
@@ -121,6 +122,7 @@ int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, co
 	struct sconn *c = sconn_new(f->port);
 	if (c) {
 		c->cfg = cfg;
+		c->linger_ms = cfg->linger_ms;
 		c->server_name = server_name ? mem_strdup(server_name) : NULL;
 		if (c->server_name || !server_name)
 			conn = start_client(c, remote);
@@ -286,20 +288,25 @@ static void drop_garbage(int fd)
 	}
 }
 
-static void take_records(struct sconn *c)
+/* false: some had to be left there. */
+static bool take_records(struct sconn *c)
 {
 	struct record r;
 	int fds[2];
 	if (!c->established || c->source.fd < 0)
-		return;		/* connecting: there is filler in it */
+		return true;	/* connecting: there is filler in it */
 	for (;;) {
+		if (!engine_has_slots(c->side->engine)) {
+			sconn_retry_later(c);
+			return false;
+		}
 		if (mailbox_recv_retaining(c->source.fd, &r, fds) > 0) {
 			on_record(c, &r, fds);
 			continue;
 		}
 		if (errno == EPROTO)
 			drop_garbage(c->source.fd);
-		return;
+		return true;
 	}
 }
 
@@ -315,9 +322,8 @@ static void ready(struct source *src, uint32_t events)
 {
 	struct sconn *c = owner_of(src, struct sconn, source);
 	struct side *side = c->side;
-	if (events & EPOLLIN)
-		take_records(c);
-	if (events & EPOLLHUP)
+	c->hung_up |= (events & EPOLLHUP) != 0;
+	if (take_records(c) && c->hung_up)
 		sconn_abandon(c);
 	else
 		sconn_defer(c);
@@ -329,6 +335,11 @@ static void retry(struct timer *t)
 	struct sconn *c = owner_of(t, struct sconn, retry);
 	struct side *side = c->side;
 	struct sstream *s;
+	if (take_records(c) && c->hung_up && !c->gone) {
+		sconn_abandon(c);
+		side_work(side);
+		return;
+	}
 	TAILQ_FOREACH(s, &c->streams, link)
 		sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
 	c->credit_news = true;

@@ -1,9 +1,9 @@
 /* What a client keeps for its next visit: the newest resumption blob and address
  * token of each server, in memory, and in a file when one is configured. A file is
- * read once and written a little later than it changed, so that a burst of handshakes
- * costs one write; what other processes put there meanwhile stays. It is never
- * more than a help, so whatever is wrong with it is no error. Called on the
- * engine thread alone; the lock is for fork. */
+ * read again only when another process changed it, and written a little later than its
+ * contents changed here, so that a burst of handshakes costs one write; what others put
+ * there meanwhile stays. It is never more than a help, so whatever is wrong with it is no
+ * error. Called on the engine thread alone; the lock is for fork. */
 #include "sock/sock.h"
 
 #include <arpa/inet.h>
@@ -40,6 +40,7 @@ struct store {
 	struct servers list;
 	size_t count;
 	char *path;			/* NULL: memory only */
+	struct stat seen;		/* the file when it was read or written; zero: there was none */
 	struct engine *engine;		/* of timer */
 	struct timer timer;		/* set: something changed */
 };
@@ -158,45 +159,53 @@ static const uint8_t *get(struct rd *r, size_t *len)
 	return rd_bytes(r, *len);
 }
 
-static void parse(struct store *st, const uint8_t *p, size_t len)
+/* What is damaged ends the list. false: no memory, something sound is missing. */
+static bool parse(struct store *st, const uint8_t *p, size_t len)
 {
 	struct rd r = rd_of(p, len);
 	const uint8_t *head = rd_bytes(&r, MAGIC_LEN);
 	if (!head || memcmp(head, magic, MAGIC_LEN))
-		return;
+		return true;
 	while (rd_left(&r) && st->count < SESSIONS_MAX) {
 		char key[KEY_MAX];
 		size_t n;
 		const uint8_t *k = get(&r, &n);
 		if (!k || !n || n >= sizeof(key))
-			return;
+			return true;
 		memcpy(key, k, n);
 		key[n] = '\0';
-		struct server *s = store_find(st, key) ? NULL : store_add(st, key);
+		if (store_find(st, key))
+			return true;
+		struct server *s = store_add(st, key);
 		if (!s)
-			return;
+			return false;
 		for (int i = 0; i < WHATS; i++) {
 			const uint8_t *d = get(&r, &n);
-			if (d && n && n <= SESSION_BYTES_MAX)
-				server_set(s, i, d, n);
+			if (d && n && n <= SESSION_BYTES_MAX && !server_set(s, i, d, n))
+				return false;
 		}
 	}
+	return true;
 }
 
-static void file_load(struct store *st, const char *path)
+/* false: no memory; then nothing may be saved, or others would be lost. */
+static bool file_load(struct store *st, const char *path)
 {
 	struct stat about;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
-		return;
+		return true;
 	uint8_t *p = NULL;
-	if (!fstat(fd, &about) && S_ISREG(about.st_mode) && about.st_size > 0 && about.st_size <= FILE_BYTES_MAX)
+	bool worth = !fstat(fd, &about) && S_ISREG(about.st_mode) && about.st_size > 0 && about.st_size <= FILE_BYTES_MAX;
+	if (worth)
 		p = mem_alloc((size_t)about.st_size);
 	ssize_t n = p ? read(fd, p, (size_t)about.st_size) : 0;
+	bool ok = p || !worth;
 	if (n > 0)
-		parse(st, p, (size_t)n);
+		ok = parse(st, p, (size_t)n);
 	mem_free(p);
 	close(fd);
+	return ok;
 }
 
 static size_t server_size(const struct server *s)
@@ -273,16 +282,43 @@ static void unchanged(struct store *st)
 		memset(s->changed, 0, sizeof(s->changed));
 }
 
-/* From now on what the file holds is what we know. */
-static void write_out(struct store *st)
+static void look_at(const char *path, struct stat *about)
+{
+	if (stat(path, about))
+		memset(about, 0, sizeof(*about));
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino == b->st_ino && a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* What the file holds now, and over it what changed here, becomes what we know. false: no memory, nothing happened. */
+static bool read_again(struct store *st)
 {
 	struct store disk = { .list = TAILQ_HEAD_INITIALIZER(disk.list) };
-	file_load(&disk, st->path);
-	merge(&disk, st);
-	file_save(&disk, st->path);
-	store_fini(st);
-	TAILQ_CONCAT(&st->list, &disk.list, link);
-	st->count = disk.count;
+	struct stat about;
+	look_at(st->path, &about);
+	bool all = file_load(&disk, st->path);
+	if (all) {
+		st->seen = about;
+		merge(&disk, st);
+		TAILQ_SWAP(&st->list, &disk.list, server, link);
+		size_t count = st->count;
+		st->count = disk.count;
+		disk.count = count;
+	}
+	store_fini(&disk);
+	return all;
+}
+
+static void write_out(struct store *st)
+{
+	if (!read_again(st))
+		return;
+	file_save(st, st->path);
+	look_at(st->path, &st->seen);
 	unchanged(st);
 }
 
@@ -305,6 +341,10 @@ static void write_later(struct engine *e, struct store *st)
 {
 	if (!st->path || st->timer.set)
 		return;
+	if (!e) {
+		write_out(st);
+		return;
+	}
 	st->engine = e;
 	st->timer.fired = write_due;
 	timer_set(e, &st->timer, engine_now_us(e) + WRITE_US);
@@ -327,15 +367,21 @@ static struct store *file_get(const char *path)
 	struct store *st;
 	TAILQ_FOREACH(st, &files, link)
 		if (!strcmp(st->path, path))
-			return st;
+			break;
+	struct stat about;
+	look_at(path, &about);
+	if (st) {
+		if (!same_file(&about, &st->seen))
+			read_again(st);
+		return st;
+	}
 	st = mem_zalloc(sizeof(*st));
 	if (!st || !(st->path = mem_strdup(path))) {
 		mem_free(st);
 		return NULL;
 	}
 	TAILQ_INIT(&st->list);
-	file_load(st, path);
-	unchanged(st);
+	read_again(st);
 	TAILQ_INSERT_HEAD(&files, st, link);
 	if (++n_files > FILES_MAX)
 		file_forget(TAILQ_LAST(&files, stores));

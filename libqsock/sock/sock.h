@@ -25,6 +25,7 @@
 struct sock_config {
 	struct conn_config client, server;	/* .tls is NULL for the role it was not made for */
 	struct endpoint_config endpoint;	/* retry and the like; keys are the process's */
+	uint8_t reset_secret[32];		/* servers: the same in the next process with this certificate, if possible */
 	char *server_name;			/* NULL: none given */
 	char *session_file;			/* absolute; NULL: none */
 	uint64_t session_id;			/* equal where resumption may be shared, in every run */
@@ -42,7 +43,7 @@ void sock_config_flush(void);			/* forget those that nobody uses; for tests */
 
 /* Resumption (sessions.c; engine thread): the newest session blob and address token for a server, in memory and in
  * session_file if one is configured. Bounded: SESSIONS_MAX servers. key: server name or address, and the
- * configuration. */
+ * configuration. e NULL: files are written at once. */
 void sessions_store(struct engine *e, struct sock_config *c, const char *name, const struct addr *remote,
 		    const uint8_t *p, size_t len);
 void sessions_store_token(struct engine *e, struct sock_config *c, const char *name, const struct addr *remote,

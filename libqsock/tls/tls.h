@@ -61,6 +61,9 @@ struct tls_config *tls_config_ref(struct tls_config *c);
 void tls_config_unref(struct tls_config *c);
 /* SPKI SHA-256 of the default certificate. false: none (client without). */
 bool tls_config_pin(const struct tls_config *c, uint8_t pin[32]);
+/* A secret that follows from the default certificate's private key: the same in every process that has the key. label:
+ * what it is for, up to 64 characters. false: no key, or one that does not leave its keeper. */
+bool tls_config_secret(const struct tls_config *c, const char *label, uint8_t secret[32]);
 /* Is the default certificate self-made? */
 bool tls_config_self_signed(const struct tls_config *c);
 

@@ -99,7 +99,8 @@ void backend_want_tx(struct tls *t)
 		return;
 	if (early_client_secret(t->ssl, tls_suite(t), &be->hellos, be->server_secret, client)) {
 		be->hs_tx_given = true;
-		t->out->secret(t->arg, LEVEL_HANDSHAKE, true, tls_suite(t), client, hash_len(suite_hash(tls_suite(t))));
+		const uint16_t suite = tls_suite(t);
+		t->out->secret(t->arg, LEVEL_HANDSHAKE, true, suite, client, hash_len(suite_hash(suite)));
 		OPENSSL_cleanse(client, sizeof(client));
 	}
 	backend_done(t);

@@ -370,8 +370,8 @@ static void new_server(struct injector *i, const uint8_t *datagram, size_t len, 
 	struct packet pkt;
 	assert_int_equal(packet_parse(&r, 8, &pkt), 0);
 	assert_int_equal(pkt.type, PACKET_INITIAL);
-	p->server = conn_new_server(&p->scfg, &p->rng, &p->saddr, &p->caddr, &pkt, odcid ? odcid : &pkt.dcid, retry_scid,
-				    retry_scid != NULL, p->now_us);
+	p->server = conn_new_server(&p->scfg, &p->rng, &p->saddr, &p->caddr, &pkt, odcid ? odcid : &pkt.dcid,
+				    retry_scid, retry_scid != NULL, p->now_us);
 	assert_non_null(p->server);
 }
 

@@ -44,7 +44,7 @@ struct inject {
 	const struct cid *dcid, *scid;	/* NULL: the right ones */
 	const uint8_t *token;		/* Initial */
 	size_t token_len;
-	size_t pad;			/* PADDING frames up to so many bytes of packet; Initials: 0 means 1200, 1 none */
+	size_t pad;			/* PADDING up to so many bytes of packet; Initials: 0 means 1200, 1 none */
 	bool corrupt;			/* the tag is wrong */
 	bool small;			/* do not fill an Initial's datagram up to 1200 bytes with zeros either */
 };
@@ -80,8 +80,9 @@ size_t hello_set_extension(uint8_t *hello, size_t len, size_t cap, uint16_t type
 void injector_send_crypto(struct injector *i, enum level level, uint64_t off, const uint8_t *data, size_t len);
 /* Make p's server from Initials, as from the client, that carry this ClientHello. */
 void injector_start_server(struct injector *i, const uint8_t *hello, size_t len);
-/* Make p's server from the client's own first datagram, which is put into first (INJECT_MAX bytes) and not yet fed, so that
- * the server can be changed. odcid, retry_scid: as conn_new_server; odcid NULL: without Retry. Returns its length. */
+/* Make p's server from the client's own first datagram, which is put into first (INJECT_MAX bytes) and not yet fed, so
+ * that the server can be changed. odcid, retry_scid: as conn_new_server; odcid NULL: without Retry. Returns the
+ * length. */
 size_t injector_make_server(struct injector *i, const struct cid *odcid, const struct cid *retry_scid, uint8_t *first);
 /* Other transport parameters than its own, before it is fed. */
 void injector_server_params(struct injector *i, const uint8_t *params, size_t len);

@@ -29,6 +29,26 @@ static struct loopback the_lb;
 static char cert[400], key[400], ca_path[400];
 static int64_t live;
 
+void loopback_defaults(struct loopback *lb)
+{
+	snprintf(cert, sizeof(cert), "%s/server.crt", lb->dir);
+	snprintf(key, sizeof(key), "%s/server.key", lb->dir);
+	snprintf(ca_path, sizeof(ca_path), "%s/ca.crt", lb->dir);
+	lb->server = (struct qsock_config){ .cert_file = cert, .key_file = key };
+	lb->client = (struct qsock_config){ .ca_file = ca_path };
+	lb->listener = -1;
+}
+
+struct loopback *loopback_attach(const char *dir, in_port_t port)
+{
+	struct loopback *lb = &the_lb;
+	snprintf(lb->dir, sizeof(lb->dir), "%s", dir);
+	loopback_defaults(lb);
+	lb->addr = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+					 .sin_port = port };
+	return lb;
+}
+
 int loopback_group_setup(void **state)
 {
 	struct loopback *lb = &the_lb;
@@ -38,12 +58,7 @@ int loopback_group_setup(void **state)
 	leaf_write(ca, &spec, lb->dir, "server");
 	ca_write(ca, lb->dir, "ca");
 	ca_free(ca);
-	snprintf(cert, sizeof(cert), "%s/server.crt", lb->dir);
-	snprintf(key, sizeof(key), "%s/server.key", lb->dir);
-	snprintf(ca_path, sizeof(ca_path), "%s/ca.crt", lb->dir);
-	lb->server = (struct qsock_config){ .cert_file = cert, .key_file = key };
-	lb->client = (struct qsock_config){ .ca_file = ca_path };
-	lb->listener = -1;
+	loopback_defaults(lb);
 	live = mem_test_live();
 	*state = lb;
 	return 0;

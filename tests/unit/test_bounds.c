@@ -27,7 +27,8 @@ static void assert_closed(const struct scene *s, int qe)
 {
 	const struct conn_error *e = conn_error(s->victim);
 	if (e->kind == CONN_ERR_NONE || e->by_peer || e->code != qe_wire(qe))
-		fail_msg("kind %d by peer %d code %#llx: %s", e->kind, e->by_peer, (unsigned long long)e->code, e->reason);
+		fail_msg("kind %d by peer %d code %#llx: %s", e->kind, e->by_peer, (unsigned long long)e->code,
+			 e->reason);
 }
 
 /* Bytes of blocks that a reassembly buffer holds. */

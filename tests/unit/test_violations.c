@@ -85,6 +85,18 @@ static void run_rows(const struct row *rows, size_t n)
 #define I LEVEL_INITIAL
 #define H LEVEL_HANDSHAKE
 #define A LEVEL_APP
+/* The codes, as short as in the table of the design. RFC 9000 20.1 */
+#define PV QE_PROTOCOL_VIOLATION
+#define FE QE_FRAME_ENCODING
+#define SS QE_STREAM_STATE
+#define FC QE_FLOW_CONTROL
+#define FS QE_FINAL_SIZE
+#define SL QE_STREAM_LIMIT
+#define CIL QE_CONNECTION_ID_LIMIT
+#define CBE QE_CRYPTO_BUFFER_EXCEEDED
+#define TP QE_TRANSPORT_PARAMETER
+#define KU QE_KEY_UPDATE
+
 #define MAX62 "ffffffffffffffff"
 #define TOKEN16 "00112233445566778899aabbccddeeff"
 #define CID8 "0102030405060708"
@@ -92,23 +104,23 @@ static void run_rows(const struct row *rows, size_t n)
 static void violations__protocol_violation(void **state)
 {
 	static const struct row rows[] = {
-		{ "RFC9000 12.4-2", "no frame", I, BOTH(""), QE_PROTOCOL_VIOLATION, 0 },
-		{ "RFC9000 12.4-2", "no frame", H, BOTH(""), QE_PROTOCOL_VIOLATION, 0 },
-		{ "RFC9000 12.4-2", "no frame", A, BOTH(""), QE_PROTOCOL_VIOLATION, 0 },
-		{ "RFC9000 12.4-18", "PING in two bytes", A, BOTH("4001"), QE_PROTOCOL_VIOLATION, 0x01 },
-		{ "RFC9000 12.4-18", "STREAM in eight bytes", A, "c00000000000000a 00 01 61", "c00000000000000a 01 01 61",
-		  QE_PROTOCOL_VIOLATION, 0x0a },
-		{ "RFC9000 13.1-3", "ACK of unsent", I, BOTH("02 7fff 00 00 00"), QE_PROTOCOL_VIOLATION, 0x02 },
-		{ "RFC9000 13.1-3", "ACK of unsent", H, BOTH("02 7fff 00 00 00"), QE_PROTOCOL_VIOLATION, 0x02 },
-		{ "RFC9000 13.1-3", "ACK of unsent", A, BOTH("02 7fff 00 00 00"), QE_PROTOCOL_VIOLATION, 0x02 },
-		{ "RFC9000 13.1-3", "ACK_ECN of unsent", A, BOTH("03 7fff 00 00 00 00 00 00"), QE_PROTOCOL_VIOLATION, 0x03 },
-		{ "RFC9000 19.7-6", "NEW_TOKEN", A, "07 01 01", NULL, QE_PROTOCOL_VIOLATION, 0x07 },
-		{ "RFC9000 19.20-3", "HANDSHAKE_DONE", A, "1e", NULL, QE_PROTOCOL_VIOLATION, 0x1e },
-		{ "RFC9001 4.1.2-2", "premature HANDSHAKE_DONE", H, NULL, "1e", QE_PROTOCOL_VIOLATION, 0x1e },
-		{ "RFC9000 19.16-6", "RETIRE of an unissued CID", A, BOTH("19 3f"), QE_PROTOCOL_VIOLATION, 0x19 },
-		{ "RFC9000 19.16-7", "RETIRE of the CID in use", A, BOTH("19 00"), QE_PROTOCOL_VIOLATION, 0x19 },
+		{ "RFC9000 12.4-2", "no frame", I, BOTH(""), PV, 0 },
+		{ "RFC9000 12.4-2", "no frame", H, BOTH(""), PV, 0 },
+		{ "RFC9000 12.4-2", "no frame", A, BOTH(""), PV, 0 },
+		{ "RFC9000 12.4-18", "PING in two bytes", A, BOTH("4001"), PV, 0x01 },
+		{ "RFC9000 12.4-18", "STREAM in eight bytes", A,
+		  "c00000000000000a 00 01 61", "c00000000000000a 01 01 61", PV, 0x0a },
+		{ "RFC9000 13.1-3", "ACK of unsent", I, BOTH("02 7fff 00 00 00"), PV, 0x02 },
+		{ "RFC9000 13.1-3", "ACK of unsent", H, BOTH("02 7fff 00 00 00"), PV, 0x02 },
+		{ "RFC9000 13.1-3", "ACK of unsent", A, BOTH("02 7fff 00 00 00"), PV, 0x02 },
+		{ "RFC9000 13.1-3", "ACK_ECN of unsent", A, BOTH("03 7fff 00 00 00 00 00 00"), PV, 0x03 },
+		{ "RFC9000 19.7-6", "NEW_TOKEN", A, "07 01 01", NULL, PV, 0x07 },
+		{ "RFC9000 19.20-3", "HANDSHAKE_DONE", A, "1e", NULL, PV, 0x1e },
+		{ "RFC9001 4.1.2-2", "premature HANDSHAKE_DONE", H, NULL, "1e", PV, 0x1e },
+		{ "RFC9000 19.16-6", "RETIRE of an unissued CID", A, BOTH("19 3f"), PV, 0x19 },
+		{ "RFC9000 19.16-7", "RETIRE of the CID in use", A, BOTH("19 00"), PV, 0x19 },
 		{ "RFC9000 19.15-7", "sequence number for another CID", A, BOTH("18 01 00 08" CID8 TOKEN16),
-		  QE_PROTOCOL_VIOLATION, 0x18 },
+		  PV, 0x18 },
 	};
 	run_rows(rows, COUNT(rows));
 }
@@ -123,7 +135,7 @@ static void violations__reserved_bits(void **state)
 		struct scene s;
 		scene_init(&s, rows[k / 2].level, k % 2);
 		send_hex(&s, rows[k / 2].level, "01", rows[k / 2].bits);
-		expect_closed(&s, "RFC9000 17.2-6.1", "reserved bits", QE_PROTOCOL_VIOLATION, 0);
+		expect_closed(&s, "RFC9000 17.2-6.1", "reserved bits", PV, 0);
 		scene_fini(&s);
 	}
 }
@@ -141,7 +153,7 @@ static void violations__frame_matrix(void **state)
 				continue;
 			for (unsigned type = f->lo; type <= f->hi; type += f->hi > f->lo ? f->hi - f->lo : 1) {
 				snprintf(hex, sizeof(hex), "%02x" "00000000000000000000000000000000", type);
-				struct row r = { "RFC9000 12.4-12", f->name, levels[l], BOTH(hex), QE_PROTOCOL_VIOLATION, type };
+				struct row r = { "RFC9000 12.4-12", f->name, levels[l], BOTH(hex), PV, type };
 				run_rows(&r, 1);
 			}
 		}
@@ -151,52 +163,52 @@ static void violations__frame_matrix(void **state)
 static void violations__frame_encoding(void **state)
 {
 	static const struct row rows[] = {
-		{ "RFC9000 12.4-16", "unknown type", I, BOTH("1f"), QE_FRAME_ENCODING, 0x1f },
-		{ "RFC9000 12.4-16", "unknown type", H, BOTH("21"), QE_FRAME_ENCODING, 0x21 },
-		{ "RFC9000 12.4-16", "unknown type", A, BOTH("3f"), QE_FRAME_ENCODING, 0x3f },
-		{ "RFC9000 12.4-16", "unknown long type", A, BOTH("4abc"), QE_FRAME_ENCODING, 0xabc },
-		{ "RFC9000 12.4-16", "truncated type", A, BOTH("01 40"), QE_FRAME_ENCODING, 0 },
-		{ "RFC9000 19.3.1-13", "negative first range", A, BOTH("02 00 00 00 01"), QE_FRAME_ENCODING, 0x02 },
-		{ "RFC9000 19.3.1-13", "negative first range", I, BOTH("02 00 00 00 01"), QE_FRAME_ENCODING, 0x02 },
-		{ "RFC9000 19.3.1-13", "negative gap", A, BOTH("02 02 00 01 00 01 00"), QE_FRAME_ENCODING, 0x02 },
-		{ "RFC9000 19.3.1-13", "negative later range", A, BOTH("02 03 00 01 00 01 01"), QE_FRAME_ENCODING, 0x02 },
-		{ "RFC9000 19.3-7", "ACK without its ranges", A, BOTH("02 03 00 05 00"), QE_FRAME_ENCODING, 0x02 },
-		{ "RFC9000 19.3.2-1", "ACK_ECN without counts", A, BOTH("03 00 00 00 00"), QE_FRAME_ENCODING, 0x03 },
-		{ "RFC9000 19.3.2-1", "ACK_ECN with two counts", H, BOTH("03 00 00 00 00 01 01"), QE_FRAME_ENCODING, 0x03 },
-		{ "RFC9000 19.11-4.1", "MAX_STREAMS 2^60+1", A, BOTH("12 d000000000000001"), QE_FRAME_ENCODING, 0x12 },
-		{ "RFC9000 19.11-4.1", "MAX_STREAMS 2^60+1", A, BOTH("13 d000000000000001"), QE_FRAME_ENCODING, 0x13 },
-		{ "RFC9000 19.14-5.1", "STREAMS_BLOCKED 2^60+1", A, BOTH("16 d000000000000001"), QE_FRAME_ENCODING, 0x16 },
-		{ "RFC9000 19.14-5.1", "STREAMS_BLOCKED 2^60+1", A, BOTH("17 d000000000000001"), QE_FRAME_ENCODING, 0x17 },
-		{ "RFC9000 19.15-4.3", "CID of 0 bytes", A, BOTH("18 09 00 00" TOKEN16), QE_FRAME_ENCODING, 0x18 },
+		{ "RFC9000 12.4-16", "unknown type", I, BOTH("1f"), FE, 0x1f },
+		{ "RFC9000 12.4-16", "unknown type", H, BOTH("21"), FE, 0x21 },
+		{ "RFC9000 12.4-16", "unknown type", A, BOTH("3f"), FE, 0x3f },
+		{ "RFC9000 12.4-16", "unknown long type", A, BOTH("4abc"), FE, 0xabc },
+		{ "RFC9000 12.4-16", "truncated type", A, BOTH("01 40"), FE, 0 },
+		{ "RFC9000 19.3.1-13", "negative first range", A, BOTH("02 00 00 00 01"), FE, 0x02 },
+		{ "RFC9000 19.3.1-13", "negative first range", I, BOTH("02 00 00 00 01"), FE, 0x02 },
+		{ "RFC9000 19.3.1-13", "negative gap", A, BOTH("02 02 00 01 00 01 00"), FE, 0x02 },
+		{ "RFC9000 19.3.1-13", "negative later range", A, BOTH("02 03 00 01 00 01 01"), FE, 0x02 },
+		{ "RFC9000 19.3-7", "ACK without its ranges", A, BOTH("02 03 00 05 00"), FE, 0x02 },
+		{ "RFC9000 19.3.2-1", "ACK_ECN without counts", A, BOTH("03 00 00 00 00"), FE, 0x03 },
+		{ "RFC9000 19.3.2-1", "ACK_ECN with two counts", H, BOTH("03 00 00 00 00 01 01"), FE, 0x03 },
+		{ "RFC9000 19.11-4.1", "MAX_STREAMS 2^60+1", A, BOTH("12 d000000000000001"), FE, 0x12 },
+		{ "RFC9000 19.11-4.1", "MAX_STREAMS 2^60+1", A, BOTH("13 d000000000000001"), FE, 0x13 },
+		{ "RFC9000 19.14-5.1", "STREAMS_BLOCKED 2^60+1", A, BOTH("16 d000000000000001"), FE, 0x16 },
+		{ "RFC9000 19.14-5.1", "STREAMS_BLOCKED 2^60+1", A, BOTH("17 d000000000000001"), FE, 0x17 },
+		{ "RFC9000 19.15-4.3", "CID of 0 bytes", A, BOTH("18 09 00 00" TOKEN16), FE, 0x18 },
 		{ "RFC9000 19.15-4.3", "CID of 21 bytes", A, BOTH("18 09 00 15" CID8 CID8 "0102030405" TOKEN16),
-		  QE_FRAME_ENCODING, 0x18 },
+		  FE, 0x18 },
 		{ "RFC9000 19.15-8", "Retire Prior To above the number", A, BOTH("18 09 0a 08" CID8 TOKEN16),
-		  QE_FRAME_ENCODING, 0x18 },
-		{ "RFC9000 19.7-4.2", "empty NEW_TOKEN", A, NULL, "07 00", QE_FRAME_ENCODING, 0x07 },
-		{ "RFC9000 19.8-8", "STREAM past 2^62-1", A, "0e 00" MAX62 "01 61", "0e 01" MAX62 "01 61", QE_FRAME_ENCODING,
+		  FE, 0x18 },
+		{ "RFC9000 19.7-4.2", "empty NEW_TOKEN", A, NULL, "07 00", FE, 0x07 },
+		{ "RFC9000 19.8-8", "STREAM past 2^62-1", A, "0e 00" MAX62 "01 61", "0e 01" MAX62 "01 61", FE,
 		  0x0e },
 		{ "RFC9000 19.8-8", "STREAM to the end past 2^62-1", A, "0c 00" MAX62 "61", "0c 01" MAX62 "61",
-		  QE_FRAME_ENCODING, 0x0c },
-		{ "RFC9000 19.6-6", "CRYPTO past 2^62-1", I, BOTH("06" MAX62 "01 61"), QE_FRAME_ENCODING, 0x06 },
-		{ "RFC9000 19.6-6", "CRYPTO past 2^62-1", A, BOTH("06" MAX62 "01 61"), QE_FRAME_ENCODING, 0x06 },
+		  FE, 0x0c },
+		{ "RFC9000 19.6-6", "CRYPTO past 2^62-1", I, BOTH("06" MAX62 "01 61"), FE, 0x06 },
+		{ "RFC9000 19.6-6", "CRYPTO past 2^62-1", A, BOTH("06" MAX62 "01 61"), FE, 0x06 },
 		/* RFC9000 20.1: truncated frames */
-		{ "RFC9000 19.4", "short RESET_STREAM", A, BOTH("04 00 00"), QE_FRAME_ENCODING, 0x04 },
-		{ "RFC9000 19.5", "short STOP_SENDING", A, BOTH("05 00"), QE_FRAME_ENCODING, 0x05 },
-		{ "RFC9000 19.6", "short CRYPTO", A, BOTH("06 00 05 61"), QE_FRAME_ENCODING, 0x06 },
-		{ "RFC9000 19.7", "short NEW_TOKEN", A, NULL, "07 05 61", QE_FRAME_ENCODING, 0x07 },
-		{ "RFC9000 19.8", "short STREAM", A, "0a 00 05 61", "0a 01 05 61", QE_FRAME_ENCODING, 0x0a },
-		{ "RFC9000 19.9", "short MAX_DATA", A, BOTH("10"), QE_FRAME_ENCODING, 0x10 },
-		{ "RFC9000 19.10", "short MAX_STREAM_DATA", A, BOTH("11 00"), QE_FRAME_ENCODING, 0x11 },
-		{ "RFC9000 19.11", "short MAX_STREAMS", A, BOTH("12 40"), QE_FRAME_ENCODING, 0x12 },
-		{ "RFC9000 19.12", "short DATA_BLOCKED", A, BOTH("14"), QE_FRAME_ENCODING, 0x14 },
-		{ "RFC9000 19.13", "short STREAM_DATA_BLOCKED", A, BOTH("15 00"), QE_FRAME_ENCODING, 0x15 },
-		{ "RFC9000 19.14", "short STREAMS_BLOCKED", A, BOTH("16"), QE_FRAME_ENCODING, 0x16 },
-		{ "RFC9000 19.15", "short NEW_CONNECTION_ID", A, BOTH("18 09 00 08" CID8), QE_FRAME_ENCODING, 0x18 },
-		{ "RFC9000 19.16", "short RETIRE_CONNECTION_ID", A, BOTH("19"), QE_FRAME_ENCODING, 0x19 },
-		{ "RFC9000 19.17", "short PATH_CHALLENGE", A, BOTH("1a 01020304050607"), QE_FRAME_ENCODING, 0x1a },
-		{ "RFC9000 19.18", "short PATH_RESPONSE", A, BOTH("1b 01"), QE_FRAME_ENCODING, 0x1b },
-		{ "RFC9000 19.19", "short CONNECTION_CLOSE", A, BOTH("1c 00 00 05 61"), QE_FRAME_ENCODING, 0x1c },
-		{ "RFC9000 19.19", "short application close", A, BOTH("1d 00 01"), QE_FRAME_ENCODING, 0x1d },
+		{ "RFC9000 19.4", "short RESET_STREAM", A, BOTH("04 00 00"), FE, 0x04 },
+		{ "RFC9000 19.5", "short STOP_SENDING", A, BOTH("05 00"), FE, 0x05 },
+		{ "RFC9000 19.6", "short CRYPTO", A, BOTH("06 00 05 61"), FE, 0x06 },
+		{ "RFC9000 19.7", "short NEW_TOKEN", A, NULL, "07 05 61", FE, 0x07 },
+		{ "RFC9000 19.8", "short STREAM", A, "0a 00 05 61", "0a 01 05 61", FE, 0x0a },
+		{ "RFC9000 19.9", "short MAX_DATA", A, BOTH("10"), FE, 0x10 },
+		{ "RFC9000 19.10", "short MAX_STREAM_DATA", A, BOTH("11 00"), FE, 0x11 },
+		{ "RFC9000 19.11", "short MAX_STREAMS", A, BOTH("12 40"), FE, 0x12 },
+		{ "RFC9000 19.12", "short DATA_BLOCKED", A, BOTH("14"), FE, 0x14 },
+		{ "RFC9000 19.13", "short STREAM_DATA_BLOCKED", A, BOTH("15 00"), FE, 0x15 },
+		{ "RFC9000 19.14", "short STREAMS_BLOCKED", A, BOTH("16"), FE, 0x16 },
+		{ "RFC9000 19.15", "short NEW_CONNECTION_ID", A, BOTH("18 09 00 08" CID8), FE, 0x18 },
+		{ "RFC9000 19.16", "short RETIRE_CONNECTION_ID", A, BOTH("19"), FE, 0x19 },
+		{ "RFC9000 19.17", "short PATH_CHALLENGE", A, BOTH("1a 01020304050607"), FE, 0x1a },
+		{ "RFC9000 19.18", "short PATH_RESPONSE", A, BOTH("1b 01"), FE, 0x1b },
+		{ "RFC9000 19.19", "short CONNECTION_CLOSE", A, BOTH("1c 00 00 05 61"), FE, 0x1c },
+		{ "RFC9000 19.19", "short application close", A, BOTH("1d 00 01"), FE, 0x1d },
 	};
 	run_rows(rows, COUNT(rows));
 }
@@ -205,18 +217,18 @@ static void violations__stream_state(void **state)
 {
 	/* stream 0: client's bidirectional, 1: server's, 2: client's unidirectional, 3: server's */
 	static const struct row rows[] = {
-		{ "RFC9000 19.8-3", "STREAM on a send-only stream", A, "0a 03 01 61", "0a 02 01 61", QE_STREAM_STATE, 0x0a },
-		{ "RFC9000 19.8-3", "STREAM on an uncreated one", A, "0a 01 01 61", "0a 00 01 61", QE_STREAM_STATE, 0x0a },
-		{ "RFC9000 19.4-3", "RESET on a send-only stream", A, "04 03 00 00", "04 02 00 00", QE_STREAM_STATE, 0x04 },
-		{ "RFC9000 19.4-3", "RESET on an uncreated one", A, "04 01 00 00", "04 00 00 00", QE_STREAM_STATE, 0x04 },
-		{ "RFC9000 19.5-2", "STOP on a receive-only stream", A, "05 02 00", "05 03 00", QE_STREAM_STATE, 0x05 },
-		{ "RFC9000 19.5-2", "STOP on an uncreated one", A, "05 01 00", "05 00 00", QE_STREAM_STATE, 0x05 },
-		{ "RFC9000 19.5-2", "STOP on an uncreated one", A, "05 03 00", "05 02 00", QE_STREAM_STATE, 0x05 },
-		{ "RFC9000 19.10-2", "MAX_STREAM_DATA, receive-only", A, "11 02 01", "11 03 01", QE_STREAM_STATE, 0x11 },
-		{ "RFC9000 19.10-2", "MAX_STREAM_DATA, uncreated", A, "11 01 01", "11 00 01", QE_STREAM_STATE, 0x11 },
-		{ "RFC9000 19.10-2", "MAX_STREAM_DATA, uncreated", A, "11 03 01", "11 02 01", QE_STREAM_STATE, 0x11 },
-		{ "RFC9000 19.13-2", "STREAM_DATA_BLOCKED, send-only", A, "15 03 01", "15 02 01", QE_STREAM_STATE, 0x15 },
-		{ "RFC9000 19.13-2", "STREAM_DATA_BLOCKED, uncreated", A, "15 01 01", "15 00 01", QE_STREAM_STATE, 0x15 },
+		{ "RFC9000 19.8-3", "STREAM on a send-only stream", A, "0a 03 01 61", "0a 02 01 61", SS, 0x0a },
+		{ "RFC9000 19.8-3", "STREAM on an uncreated one", A, "0a 01 01 61", "0a 00 01 61", SS, 0x0a },
+		{ "RFC9000 19.4-3", "RESET on a send-only stream", A, "04 03 00 00", "04 02 00 00", SS, 0x04 },
+		{ "RFC9000 19.4-3", "RESET on an uncreated one", A, "04 01 00 00", "04 00 00 00", SS, 0x04 },
+		{ "RFC9000 19.5-2", "STOP on a receive-only stream", A, "05 02 00", "05 03 00", SS, 0x05 },
+		{ "RFC9000 19.5-2", "STOP on an uncreated one", A, "05 01 00", "05 00 00", SS, 0x05 },
+		{ "RFC9000 19.5-2", "STOP on an uncreated one", A, "05 03 00", "05 02 00", SS, 0x05 },
+		{ "RFC9000 19.10-2", "MAX_STREAM_DATA, receive-only", A, "11 02 01", "11 03 01", SS, 0x11 },
+		{ "RFC9000 19.10-2", "MAX_STREAM_DATA, uncreated", A, "11 01 01", "11 00 01", SS, 0x11 },
+		{ "RFC9000 19.10-2", "MAX_STREAM_DATA, uncreated", A, "11 03 01", "11 02 01", SS, 0x11 },
+		{ "RFC9000 19.13-2", "STREAM_DATA_BLOCKED, send-only", A, "15 03 01", "15 02 01", SS, 0x15 },
+		{ "RFC9000 19.13-2", "STREAM_DATA_BLOCKED, uncreated", A, "15 01 01", "15 00 01", SS, 0x15 },
 	};
 	run_rows(rows, COUNT(rows));
 }
@@ -226,49 +238,50 @@ static void violations__credit_and_final_size(void **state)
 	/* 65536 bytes per stream, 131072 for all, 100 streams */
 	static const struct row rows[] = {
 		{ "RFC9000 19.10-7", "over the stream's credit", A, "0e 00 80010000 01 61", "0e 01 80010000 01 61",
-		  QE_FLOW_CONTROL, 0x0e },
-		{ "RFC9000 19.10-7", "far over it", A, "0e 00" MAX62 "00", "0e 01" MAX62 "00", QE_FLOW_CONTROL, 0x0e },
+		  FC, 0x0e },
+		{ "RFC9000 19.10-7", "far over it", A, "0e 00" MAX62 "00", "0e 01" MAX62 "00", FC, 0x0e },
 		{ "RFC9000 19.9-5", "over the connection's credit", A,
 		  "0e 00 8000ffff 01 61  0e 04 8000ffff 01 61  0e 08 00 01 61",
-		  "0e 01 8000ffff 01 61  0e 05 8000ffff 01 61  0e 09 00 01 61", QE_FLOW_CONTROL, 0x0e },
+		  "0e 01 8000ffff 01 61  0e 05 8000ffff 01 61  0e 09 00 01 61", FC, 0x0e },
 		{ "RFC9000 4.5-6", "final size over the stream's credit", A, "04 00 00 80010001", "04 01 00 80010001",
-		  QE_FLOW_CONTROL, 0x04 },
+		  FC, 0x04 },
 		{ "RFC9000 4.5-6", "final sizes over the connection's", A,
-		  "04 00 00 80010000  04 04 00 80010000  04 08 00 01", "04 01 00 80010000  04 05 00 80010000  04 09 00 01",
-		  QE_FLOW_CONTROL, 0x04 },
+		  "04 00 00 80010000  04 04 00 80010000  04 08 00 01",
+		  "04 01 00 80010000  04 05 00 80010000  04 09 00 01",
+		  FC, 0x04 },
 		{ "RFC9000 4.5-5", "data behind the FIN", A, "0f 00 00 02 6161  0e 00 02 01 61",
-		  "0f 01 00 02 6161  0e 01 02 01 61", QE_FINAL_SIZE, 0x0e },
+		  "0f 01 00 02 6161  0e 01 02 01 61", FS, 0x0e },
 		{ "RFC9000 4.5-5", "another FIN, later", A, "0f 00 00 02 6161  0f 00 00 03 616161",
-		  "0f 01 00 02 6161  0f 01 00 03 616161", QE_FINAL_SIZE, 0x0f },
+		  "0f 01 00 02 6161  0f 01 00 03 616161", FS, 0x0f },
 		{ "RFC9000 4.5-5", "another FIN, earlier", A, "0f 00 00 02 6161  0f 00 00 01 61",
-		  "0f 01 00 02 6161  0f 01 00 01 61", QE_FINAL_SIZE, 0x0f },
+		  "0f 01 00 02 6161  0f 01 00 01 61", FS, 0x0f },
 		{ "RFC9000 4.5-5", "FIN below what came", A, "0e 00 05 01 61  0f 00 00 02 6161",
-		  "0e 01 05 01 61  0f 01 00 02 6161", QE_FINAL_SIZE, 0x0f },
+		  "0e 01 05 01 61  0f 01 00 02 6161", FS, 0x0f },
 		{ "RFC9000 4.5-5", "RESET with another size than FIN", A, "0f 00 00 02 6161  04 00 00 03",
-		  "0f 01 00 02 6161  04 01 00 03", QE_FINAL_SIZE, 0x04 },
+		  "0f 01 00 02 6161  04 01 00 03", FS, 0x04 },
 		{ "RFC9000 4.5-5", "RESET below what came", A, "0e 00 00 03 616161  04 00 00 02",
-		  "0e 01 00 03 616161  04 01 00 02", QE_FINAL_SIZE, 0x04 },
+		  "0e 01 00 03 616161  04 01 00 02", FS, 0x04 },
 		{ "RFC9000 4.5-5", "RESET twice, two sizes", A, "04 00 00 02  04 00 00 03", "04 01 00 02  04 01 00 03",
-		  QE_FINAL_SIZE, 0x04 },
-		{ "RFC9000 4.5-5", "data behind a RESET", A, "04 00 00 02  0e 00 02 01 61", "04 01 00 02  0e 01 02 01 61",
-		  QE_FINAL_SIZE, 0x0e },
+		  FS, 0x04 },
+		{ "RFC9000 4.5-5", "data behind a RESET", A,
+		  "04 00 00 02  0e 00 02 01 61", "04 01 00 02  0e 01 02 01 61", FS, 0x0e },
 		{ "RFC9000 4.5-5", "FIN with another size than RESET", A, "04 00 00 02  0f 00 00 01 61",
-		  "04 01 00 02  0f 01 00 01 61", QE_FINAL_SIZE, 0x0f },
-		{ "RFC9000 19.11-6", "STREAM over the limit", A, "0a 4190 01 61", "0a 4191 01 61", QE_STREAM_LIMIT, 0x0a },
-		{ "RFC9000 19.11-6", "STREAM, unidirectional", A, "0a 4192 01 61", "0a 4193 01 61", QE_STREAM_LIMIT, 0x0a },
-		{ "RFC9000 19.11-6", "the last stream there is", A, "0a fffffffffffffffc 01 61", "0a fffffffffffffffd 01 61",
-		  QE_STREAM_LIMIT, 0x0a },
-		{ "RFC9000 4.6-3", "RESET_STREAM over the limit", A, "04 4190 00 00", "04 4191 00 00", QE_STREAM_LIMIT, 0x04 },
-		{ "RFC9000 4.6-3", "RESET_STREAM, unidirectional", A, "04 4192 00 00", "04 4193 00 00", QE_STREAM_LIMIT, 0x04 },
-		{ "RFC9000 4.6-3", "STOP_SENDING over the limit", A, "05 4190 00", "05 4191 00", QE_STREAM_LIMIT, 0x05 },
-		{ "RFC9000 4.6-3", "MAX_STREAM_DATA over the limit", A, "11 4190 01", "11 4191 01", QE_STREAM_LIMIT, 0x11 },
-		{ "RFC9000 4.6-3", "STREAM_DATA_BLOCKED over it", A, "15 4190 00", "15 4191 00", QE_STREAM_LIMIT, 0x15 },
-		{ "RFC9000 4.6-3", "STREAM_DATA_BLOCKED, uni", A, "15 4192 00", "15 4193 00", QE_STREAM_LIMIT, 0x15 },
+		  "04 01 00 02  0f 01 00 01 61", FS, 0x0f },
+		{ "RFC9000 19.11-6", "STREAM over the limit", A, "0a 4190 01 61", "0a 4191 01 61", SL, 0x0a },
+		{ "RFC9000 19.11-6", "STREAM, unidirectional", A, "0a 4192 01 61", "0a 4193 01 61", SL, 0x0a },
+		{ "RFC9000 19.11-6", "the last stream there is", A,
+		  "0a fffffffffffffffc 01 61", "0a fffffffffffffffd 01 61", SL, 0x0a },
+		{ "RFC9000 4.6-3", "RESET_STREAM over the limit", A, "04 4190 00 00", "04 4191 00 00", SL, 0x04 },
+		{ "RFC9000 4.6-3", "RESET_STREAM, unidirectional", A, "04 4192 00 00", "04 4193 00 00", SL, 0x04 },
+		{ "RFC9000 4.6-3", "STOP_SENDING over the limit", A, "05 4190 00", "05 4191 00", SL, 0x05 },
+		{ "RFC9000 4.6-3", "MAX_STREAM_DATA over the limit", A, "11 4190 01", "11 4191 01", SL, 0x11 },
+		{ "RFC9000 4.6-3", "STREAM_DATA_BLOCKED over it", A, "15 4190 00", "15 4191 00", SL, 0x15 },
+		{ "RFC9000 4.6-3", "STREAM_DATA_BLOCKED, uni", A, "15 4192 00", "15 4193 00", SL, 0x15 },
 		/* the peer has all eight of our limit already */
-		{ "RFC9000 5.1.1-5", "a CID too many", A, BOTH("18 08 00 08" CID8 TOKEN16), QE_CONNECTION_ID_LIMIT, 0x18 },
-		{ "RFC9000 7.5-2", "CRYPTO too far ahead", I, BOTH("06 80020000 01 61"), QE_CRYPTO_BUFFER_EXCEEDED, 0x06 },
-		{ "RFC9000 7.5-2", "CRYPTO too far ahead", H, BOTH("06 80020000 01 61"), QE_CRYPTO_BUFFER_EXCEEDED, 0x06 },
-		{ "RFC9000 7.5-2", "CRYPTO too far ahead", A, BOTH("06 80020000 01 61"), QE_CRYPTO_BUFFER_EXCEEDED, 0x06 },
+		{ "RFC9000 5.1.1-5", "a CID too many", A, BOTH("18 08 00 08" CID8 TOKEN16), CIL, 0x18 },
+		{ "RFC9000 7.5-2", "CRYPTO too far ahead", I, BOTH("06 80020000 01 61"), CBE, 0x06 },
+		{ "RFC9000 7.5-2", "CRYPTO too far ahead", H, BOTH("06 80020000 01 61"), CBE, 0x06 },
+		{ "RFC9000 7.5-2", "CRYPTO too far ahead", A, BOTH("06 80020000 01 61"), CBE, 0x06 },
 	};
 	run_rows(rows, COUNT(rows));
 }
@@ -297,7 +310,7 @@ static void violations__cid_reused(void **state)
 			token[0] ^= k == 1;
 			struct cid cid = c->cid;
 			send_new_cid(&s, k == 0 ? 8 : c->seq, 0, &cid, token);
-			expect_closed(&s, "RFC9000 19.15-7", what[k], QE_PROTOCOL_VIOLATION, 0x18);
+			expect_closed(&s, "RFC9000 19.15-7", what[k], PV, 0x18);
 			scene_fini(&s);
 		}
 	}
@@ -315,7 +328,7 @@ static void violations__cids_of_zero_length(void **state)
 		s.victim->rcids.v[0].cid = empty;
 		s.i.short_cid_len = 0;
 		send_new_cid(&s, 8, 0, &cid, token);
-		expect_closed(&s, "RFC9000 19.15-5", "NEW_CONNECTION_ID", QE_PROTOCOL_VIOLATION, 0x18);
+		expect_closed(&s, "RFC9000 19.15-5", "NEW_CONNECTION_ID", PV, 0x18);
 		scene_fini(&s);
 
 		/* RFC9000 19.16-8 ours is */
@@ -323,7 +336,7 @@ static void violations__cids_of_zero_length(void **state)
 		struct inject how = { .level = A, .dcid = &cid };
 		s.victim->lcids.v[0].cid = empty;
 		injector_send_how(&s.i, &how, retire, sizeof(retire));
-		expect_closed(&s, "RFC9000 19.16-8", "RETIRE_CONNECTION_ID", QE_PROTOCOL_VIOLATION, 0x19);
+		expect_closed(&s, "RFC9000 19.16-8", "RETIRE_CONNECTION_ID", PV, 0x19);
 		scene_fini(&s);
 	}
 }
@@ -342,10 +355,10 @@ static void violations__tls_messages(void **state)
 		{ "RFC9001 6-5", "KeyUpdate", A, true, "18000001 00", QE_TLS(10) },
 		{ "RFC9001 6-5", "KeyUpdate", A, false, "18000001 00", QE_TLS(10) },
 		{ "RFC9001 8.3-1", "EndOfEarlyData", H, true, "05000000", QE_TLS(10) },
-		{ "RFC9001 4.4-5", "CertificateRequest after the handshake", A, false, "0d000003 000000", QE_PROTOCOL_VIOLATION },
+		{ "RFC9001 4.4-5", "CertificateRequest after the handshake", A, false, "0d000003 000000", PV },
 		{ "RFC8446 4.6", "NewSessionTicket from a client", A, true, "04000003 000000", QE_TLS(10) },
 		{ "RFC8446 4", "unknown message", A, false, "63000000", QE_TLS(10) },
-		{ "RFC9001 4.1.3-10.2", "Initial CRYPTO after the level", I, true, "01", QE_PROTOCOL_VIOLATION },
+		{ "RFC9001 4.1.3-10.2", "Initial CRYPTO after the level", I, true, "01", PV },
 	};
 	for (size_t k = 0; k < COUNT(rows); k++) {
 		struct scene s;
@@ -373,7 +386,7 @@ static void violations__crypto_left_over__to_client(void **state)
 		else
 			hello[len++] = 2;
 		injector_send_crypto(&s.i, I, 0, hello, len);
-		expect_closed(&s, "RFC9001 4.1.3-10.3", gap ? "behind a gap" : "left over", QE_PROTOCOL_VIOLATION, 0x06);
+		expect_closed(&s, "RFC9001 4.1.3-10.3", gap ? "behind a gap" : "left over", PV, 0x06);
 		scene_fini(&s);
 	}
 }
@@ -433,7 +446,7 @@ static void violations__crypto_left_over__to_server(void **state)
 	size_t len = injector_client_hello(s.p.client, hello, sizeof(hello) - 1);
 	hello[len++] = 0x0b;
 	start_server(&s, hello, len);
-	expect_closed(&s, "RFC9001 4.1.3-10.3", "behind ClientHello", QE_PROTOCOL_VIOLATION, 0x06);
+	expect_closed(&s, "RFC9001 4.1.3-10.3", "behind ClientHello", PV, 0x06);
 	scene_fini(&s);
 }
 
@@ -471,7 +484,8 @@ static const struct params_row params_rows[] = {
 	{ "RFC9000 18-1", "value longer than the rest", true, true, -1, "7fff 05 00" },
 	{ "RFC9000 18-1", "half a parameter", true, true, -1, "7f" },
 	{ "RFC9000 18.2-4.2", "number with bytes behind it", true, true, 0x01, "01 02 0500" },
-	{ "RFC9000 18.2-4.6", "stateless_reset_token of 15 bytes", false, true, 0x02, "02 0f 00112233445566778899aabbccddee" },
+	{ "RFC9000 18.2-4.6", "stateless_reset_token of 15 bytes", false, true, 0x02,
+	  "02 0f 00112233445566778899aabbccddee" },
 	{ "RFC9000 18.2-4.26", "disable_active_migration with a value", true, true, 0x0c, "0c 01 00" },
 	{ "RFC9000 18.2-5.9", "preferred_address with an empty CID", false, true, -1,
 	  "0d 29 7f000001 1151 00000000000000000000000000000001 1151 00" TOKEN16 },
@@ -516,7 +530,7 @@ static void violations__transport_parameters__to_server(void **state)
 		size_t n = alter_params(r, &s.p.client->ours, false, params);
 		len = hello_set_extension(hello, len, sizeof(hello), EXT_PARAMS, params, n);
 		start_server(&s, hello, len);
-		expect_closed(&s, r->rfc, r->what, QE_TRANSPORT_PARAMETER, 0x06);
+		expect_closed(&s, r->rfc, r->what, TP, 0x06);
 		scene_fini(&s);
 	}
 }
@@ -536,7 +550,7 @@ static void violations__transport_parameters__to_client(void **state)
 		injector_server_params(&s.i, params, n);
 		injector_feed_server(&s.i, first, len);
 		connpair_run(&s.p, s.p.now_us + s.p.delay_us);
-		expect_closed(&s, r->rfc, r->what, QE_TRANSPORT_PARAMETER, 0x06);
+		expect_closed(&s, r->rfc, r->what, TP, 0x06);
 		scene_fini(&s);
 	}
 }
@@ -555,7 +569,7 @@ static void violations__key_update__old_key_higher_number(void **state)
 		injector_send_how(&s.i, &newer, ping, 1);
 		expect_open(&s, "RFC9001 6.2-2", "first update");
 		injector_send_how(&s.i, &older, ping, 1);
-		expect_closed(&s, "RFC9001 6.4-2", "old key, higher number", QE_KEY_UPDATE, ANY_TYPE);
+		expect_closed(&s, "RFC9001 6.4-2", "old key, higher number", KU, ANY_TYPE);
 		scene_fini(&s);
 	}
 }
@@ -574,7 +588,7 @@ static void violations__key_update__acknowledged_with_the_old_key(void **state)
 		wr_varint(&w, s.i.largest_pn[SPACE_APP]);
 		wr_uint(&w, 0, 3);
 		injector_send(&s.i, A, b, wr_len(&w));
-		expect_closed(&s, "RFC9001 6.2-3", "ACK with the old key", QE_KEY_UPDATE, 0x02);
+		expect_closed(&s, "RFC9001 6.2-3", "ACK with the old key", KU, 0x02);
 		scene_fini(&s);
 	}
 }
@@ -608,7 +622,8 @@ static void violations__ignored(void **state)
 		{ "RFC9001 5.2-6", "bad tag", I, BOTH("1e"), { .corrupt = true }, 0 },
 		{ "RFC9001 5.2-6", "bad tag", H, BOTH("1e"), { .corrupt = true }, 0 },
 		{ "RFC9001 5.2-6", "bad tag", A, BOTH("40"), { .corrupt = true }, 0 },
-		{ "RFC9000 12.4-2", "bad tag and reserved bits", A, BOTH("40"), { .corrupt = true, .reserved = 0x18 }, 0 },
+		{ "RFC9000 12.4-2", "bad tag and reserved bits", A, BOTH("40"),
+		  { .corrupt = true, .reserved = 0x18 }, 0 },
 		{ "RFC9000 12.3-5", "number seen before", A, BOTH("40"), { .pn_given = true, .pn = 0 }, 0 },
 		{ "RFC9000 7.2-5", "another source CID", I, "1e", NULL, { 0 }, OTHER_SCID },
 		{ "RFC9000 7.2-5", "another source CID", H, BOTH("1e"), { 0 }, OTHER_SCID },
@@ -619,7 +634,8 @@ static void violations__ignored(void **state)
 		{ "RFC9000 19.18-3", "PATH_RESPONSE nobody asked for", A, BOTH("1b 0102030405060708"), { 0 }, 0 },
 		{ "RFC9000 19.12-1", "BLOCKED of any kind", A, BOTH("14 00 16 00 17 00"), { 0 }, 0 },
 		{ "RFC9000 19.19-6.8", "MAX_STREAMS of 2^60", A, BOTH("12 d000000000000000"), { 0 }, 0 },
-		{ "RFC9000 19.5-1", "STOP and MAX for a stream of theirs", A, "05 00 05 11 00 05", "05 01 05 11 01 05", { 0 }, ANSWERED },
+		{ "RFC9000 19.5-1", "STOP and MAX for a stream of theirs", A,
+		  "05 00 05 11 00 05", "05 01 05 11 01 05", { 0 }, ANSWERED },
 		{ "RFC9000 3.2-3", "a higher stream opens the lower", A, "0b 08 01 61", "0b 09 01 61", { 0 }, 0 },
 		{ "RFC9000 4.5-5", "the same final size again", A, "0b 00 01 61 0b 00 01 61 04 00 00 01",
 		  "0b 01 01 61 0b 01 01 61 04 01 00 01", { 0 }, 0 },
@@ -747,7 +763,8 @@ static size_t make_retry(struct scene *s, uint8_t *out, const struct cid *scid, 
 {
 	struct conn *c = s->p.client;
 	struct wr w = wr_of(out, INJECT_MAX);
-	assert_true(packet_write_retry(&w, QUIC_V1, &c->lcids.v[0].cid, scid, (const uint8_t *)token, strlen(token), 0));
+	assert_true(packet_write_retry(&w, QUIC_V1, &c->lcids.v[0].cid, scid, (const uint8_t *)token,
+				       strlen(token), 0));
 	size_t len = wr_len(&w);
 	assert_int_equal(retry_tag(QUIC_V1, &c->odcid, out, len, out + len), 0);
 	out[len + 3] ^= bad_tag;
