@@ -101,15 +101,16 @@ static struct conn *start_client(struct sconn *c, const struct addr *remote)
 	uint8_t token[1024];
 	size_t token_len, session_len;
 	struct sock_config *cfg = c->cfg;
-	const uint8_t *p = sessions_take_token(cfg, c->server_name, remote, &token_len);
+	struct engine *e = c->side->engine;
+	const uint8_t *p = sessions_take_token(e, cfg, c->server_name, remote, &token_len);
 	if (token_len > sizeof(token))
 		token_len = 0;
 	if (token_len)
 		memcpy(token, p, token_len);
-	p = sessions_find(cfg, c->server_name, remote, &session_len);
+	p = sessions_find(e, cfg, c->server_name, remote, &session_len);
 	cfg->client.limits.pool = c->side->pool;
 	return endpoint_connect(port_endpoint(c->port->port), &cfg->client, port_local(c->port->port), remote,
-				c->server_name, token, token_len, p, session_len, engine_now_us(c->side->engine));
+				c->server_name, token, token_len, p, session_len, engine_now_us(e));
 }
 
 int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, const char *server_name,
@@ -407,7 +408,7 @@ void sconn_event(struct sconn *c, const struct conn_event *ev)
 	case CONN_EV_TOKEN:
 		conn_info(c->conn, &info);
 		(ev->type == CONN_EV_TOKEN ? sessions_store_token : sessions_store)
-			(c->cfg, c->server_name, &info.remote, ev->data, ev->len);
+			(c->side->engine, c->cfg, c->server_name, &info.remote, ev->data, ev->len);
 		return;
 	case CONN_EV_CLOSED:
 		on_closed(c);
