@@ -22,6 +22,7 @@ struct get {
 	int conn, stream, file, asked;
 };
 
+static struct get *all;
 static int dir = AT_FDCWD;
 static double bytes, started, shown;
 static unsigned done, failed, total;
@@ -74,8 +75,7 @@ static int fail(struct get *g, const char *what, int fd)
 
 static int begin(struct get *g)
 {
-	g->file = openat(dir, g->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (g->file < 0)
+	if ((g->file = openat(dir, g->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
 		return fail(g, g->part, -2);
 	g->stream = qsock_open_stream(g->conn, QSOCK_NONBLOCK | QSOCK_CLOEXEC);
 	return g->stream < 0 ? fail(g, "cannot open a stream", g->conn) : 0;
@@ -134,7 +134,7 @@ static void progress(void)
 		done + failed == total ? "\n" : "");
 }
 
-static void get_all(struct get *all)
+static void get_all(void)
 {
 	struct get *active[AT_ONCE];
 	struct pollfd p[AT_ONCE];
@@ -156,7 +156,7 @@ static void get_all(struct get *all)
 }
 
 /* All files of one server come over one connection. */
-static int prepare(struct get *all, unsigned i, const char *url, const struct qsock_config *cfg)
+static int prepare(unsigned i, const char *url, const struct qsock_config *cfg)
 {
 	struct get *g = &all[i];
 	if (parse_url(g, url))
@@ -188,12 +188,12 @@ int main(int argc, char **argv)
 	if (optind == argc)
 		return fprintf(stderr, "usage: qget [--ca FILE | --pin HASH | --insecure] [-o DIR] URL...\n"), 2;
 	total = (unsigned)(argc - optind);
-	struct get *all = calloc(total, sizeof(*all));
+	all = calloc(total, sizeof(*all));
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	for (unsigned i = 0; i < total; i++)
-		if (!all || prepare(all, i, argv[optind + (int)i], &cfg))
+		if (!all || prepare(i, argv[optind + (int)i], &cfg))
 			return 1;
-	get_all(all);
+	get_all();
 	return failed != 0;
 }
