@@ -87,7 +87,8 @@ struct qsock_config {
 					 * qsock_connect the IP address */
 
 	/* Files of ours. */
-	const char *session_file;	/* clients: kept between runs for quicker handshakes; 0600, replaced whole */
+	const char *session_file;	/* clients: kept between runs for quicker handshakes; made 0600, replaced whole
+					 * a moment after a change. NULL: in memory, for this process */
 	const char *keylog_file;	/* TLS secrets for debugging; NULL: $SSLKEYLOGFILE if set */
 
 	/* Limits; 0 means the default in brackets. */
@@ -101,7 +102,8 @@ struct qsock_config {
 	uint32_t stream_window_max;	/* [6 MiB] and to what it may grow */
 	uint32_t conn_window;		/* [768 KiB] the same of a connection: */
 	uint32_t conn_window_max;	/* [15 MiB] its memory cap for received data */
-	uint32_t send_buffer;		/* [4 MiB] most bytes held for one stream until acknowledged */
+	uint32_t send_buffer;		/* [4 MiB] most bytes held for one stream until acknowledged. A stream's
+					 * memory cap is this, its receive window and two buffers of 416 KiB */
 	uint64_t key_update_packets;	/* [near the limit of the cipher] packets between key updates. RFC 9001 6 */
 };
 
@@ -112,6 +114,8 @@ struct qsock_config {
 #define QSOCK_CONFIG_NO_ECN 0x8
 #define QSOCK_CONFIG_REUSEPORT 0x10	/* SO_REUSEPORT on the UDP socket; to be set before bind */
 #define QSOCK_CONFIG_CLIENT_CERT_OPTIONAL 0x20	/* server: ask for a client certificate, verify it if one comes */
+#define QSOCK_CONFIG_NO_RESUMPTION 0x40	/* client: every handshake is a full one, nothing is kept of earlier
+					 * connections; server: no tickets are given */
 
 /* ---- BSD calls ---------------------------------------------------------- */
 

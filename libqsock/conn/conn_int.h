@@ -137,6 +137,8 @@ void event_fini(struct conn *c);
 int hs_start_client(struct conn *c, const uint8_t *session, size_t session_len);
 int hs_start_server(struct conn *c);
 int hs_initial_keys(struct conn *c, const struct cid *dcid);
+/* A transmission is about to begin. */
+void hs_want_tx(struct conn *c);
 /* CRYPTO bytes arrived at a level. */
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us);
 int hs_confirm(struct conn *c, uint64_t now_us);

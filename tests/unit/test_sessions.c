@@ -1,3 +1,5 @@
+/* What a client remembers of servers: in memory, in files that processes share, and not at all. Without an engine files
+ * are written at once. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -47,19 +49,19 @@ static struct addr at(uint8_t last, uint16_t port)
 
 static void store(struct sock_config *c, const char *name, struct addr a, const char *text)
 {
-	sessions_store(c, name, &a, (const uint8_t *)text, strlen(text));
+	sessions_store(NULL, c, name, &a, (const uint8_t *)text, strlen(text));
 }
 
 static void store_token(struct sock_config *c, const char *name, struct addr a, const char *text)
 {
-	sessions_store_token(c, name, &a, (const uint8_t *)text, strlen(text));
+	sessions_store_token(NULL, c, name, &a, (const uint8_t *)text, strlen(text));
 }
 
 /* want NULL: nothing is there */
 static void expect(struct sock_config *c, const char *name, struct addr a, const char *want)
 {
 	size_t len = 77;
-	const uint8_t *p = sessions_find(c, name, &a, &len);
+	const uint8_t *p = sessions_find(NULL, c, name, &a, &len);
 	assert_int_equal(len, want ? strlen(want) : 0);
 	if (want)
 		assert_memory_equal(p, want, len);
@@ -70,7 +72,7 @@ static void expect(struct sock_config *c, const char *name, struct addr a, const
 static void expect_token(struct sock_config *c, const char *name, struct addr a, const char *want)
 {
 	size_t len = 77;
-	const uint8_t *p = sessions_take_token(c, name, &a, &len);
+	const uint8_t *p = sessions_take_token(NULL, c, name, &a, &len);
 	assert_int_equal(len, want ? strlen(want) : 0);
 	if (want)
 		assert_memory_equal(p, want, len);
@@ -168,8 +170,8 @@ static void sessions__empty_or_huge__not_kept(void **state)
 	static uint8_t big[100000];
 	struct addr a = at(1, 443);
 	EACH(c) {
-		sessions_store(c, "a.example", &a, big, sizeof(big));
-		sessions_store(c, "a.example", &a, big, 0);
+		sessions_store(NULL, c, "a.example", &a, big, sizeof(big));
+		sessions_store(NULL, c, "a.example", &a, big, 0);
 		expect(c, "a.example", a, NULL);
 	}
 }
@@ -224,7 +226,7 @@ static void sessions_file__damaged__harmless(void **state)
 		size_t len;
 		write_file(whole, (size_t)cut);
 		struct addr a = at(1, 443);
-		const uint8_t *p = sessions_find(&in_file, "a.example", &a, &len);
+		const uint8_t *p = sessions_find(NULL, &in_file, "a.example", &a, &len);
 		assert_true(!p || (len == 7 && !memcmp(p, "session", 7)));
 	}
 	for (ssize_t i = 0; i < n; i++) {
@@ -233,8 +235,8 @@ static void sessions_file__damaged__harmless(void **state)
 		memcpy(bad, whole, (size_t)n);
 		bad[i] ^= 0xff;
 		write_file(bad, (size_t)n);
-		sessions_find(&in_file, "a.example", &a, &len);
-		sessions_take_token(&in_file, "a.example", &a, &len);
+		sessions_find(NULL, &in_file, "a.example", &a, &len);
+		sessions_take_token(NULL, &in_file, "a.example", &a, &len);
 	}
 	write_file("something else entirely", 23);
 	store(&in_file, "a.example", at(1, 443), "again");
@@ -247,6 +249,8 @@ static void sessions_file__no_regular_file__left_alone(void **state)
 	struct stat st;
 	assert_int_equal(mkfifo(file, 0600), 0);
 	store(&in_file, "a.example", at(1, 443), "x");
+	expect(&in_file, "a.example", at(1, 443), "x");
+	sessions_flush();
 	expect(&in_file, "a.example", at(1, 443), NULL);
 	assert_int_equal(lstat(file, &st), 0);
 	assert_true(S_ISFIFO(st.st_mode));
@@ -257,7 +261,7 @@ static void sessions_file__no_directory__no_harm(void **state)
 {
 	struct sock_config c = { .session_id = 1, .session_file = "/nonexistent/x/sessions" };
 	store(&c, "a.example", at(1, 443), "x");
-	expect(&c, "a.example", at(1, 443), NULL);
+	expect(&c, "a.example", at(1, 443), "x");
 }
 
 static void sessions_file__large_entries__size_bounded(void **state)
@@ -269,12 +273,91 @@ static void sessions_file__large_entries__size_bounded(void **state)
 	size_t len;
 	for (int i = 0; i < 40; i++) {
 		snprintf(name, sizeof(name), "s%d", i);
-		sessions_store(&in_file, name, &a, blob, sizeof(blob));
+		sessions_store(NULL, &in_file, name, &a, blob, sizeof(blob));
 	}
 	assert_int_equal(stat(file, &st), 0);
 	assert_in_range(st.st_size, 100000, 256 * 1024);
-	assert_non_null(sessions_find(&in_file, "s39", &a, &len));
-	assert_null(sessions_find(&in_file, "s0", &a, &len));
+	sessions_flush();
+	assert_non_null(sessions_find(NULL, &in_file, "s39", &a, &len));
+	assert_null(sessions_find(NULL, &in_file, "s0", &a, &len));
+}
+
+/* ---- with an engine ------------------------------------------------------------------ */
+
+static int run_store(struct engine *e, void *arg)
+{
+	struct addr a = at(1, 443);
+	sessions_store(e, arg, "a.example", &a, (const uint8_t *)"x", 1);
+	sessions_store_token(e, arg, "a.example", &a, (const uint8_t *)"y", 1);
+	return access(file, F_OK);
+}
+
+static int run_access(struct engine *e, void *arg)
+{
+	return access(file, F_OK);
+}
+
+static void sessions_file__engine__written_a_little_later(void **state)
+{
+	assert_int_equal(engine_call(run_store, &in_file), -1);
+	for (int i = 0; i < 5000 && engine_call(run_access, NULL); i++)
+		usleep(1000);
+	assert_int_equal(access(file, F_OK), 0);
+	engine_stop(0);
+}
+
+static void sessions_file__engine_ends__written(void **state)
+{
+	assert_int_equal(engine_call(run_store, &in_file), -1);
+	engine_stop(0);
+	sessions_flush();
+	expect(&in_file, "a.example", at(1, 443), "x");
+	expect_token(&in_file, "a.example", at(1, 443), "y");
+}
+
+/* Another process writes between our reading and our writing: here by another name of the file. */
+static void sessions_file__two_writers__both_stay(void **state)
+{
+	char again[sizeof(file) + 2];
+	snprintf(again, sizeof(again), "%s/./sessions", dir);
+	struct sock_config second = { .session_id = 1, .session_file = again };
+	assert_int_equal(engine_call(run_store, &in_file), -1);
+	store(&second, "b.example", at(1, 443), "z");
+	engine_stop(0);
+	sessions_flush();
+	expect(&in_file, "a.example", at(1, 443), "x");
+	expect(&in_file, "b.example", at(1, 443), "z");
+}
+
+static void sessions_file__many__all_are_written(void **state)
+{
+	char name[20][160];
+	for (int i = 0; i < 20; i++) {
+		snprintf(name[i], sizeof(name[i]), "%s/n%d", dir, i);
+		struct sock_config c = { .session_id = 1, .session_file = name[i] };
+		assert_int_equal(engine_call(run_store, &c), -1);
+	}
+	engine_stop(0);
+	sessions_flush();
+	for (int i = 0; i < 20; i++) {
+		struct sock_config c = { .session_id = 1, .session_file = name[i] };
+		expect(&c, "a.example", at(1, 443), "x");
+	}
+}
+
+static void sessions__no_resumption__nothing_is_kept(void **state)
+{
+	EACH(c) {
+		struct sock_config none = *c;
+		none.no_resumption = true;
+		store(&none, "a.example", at(1, 443), "x");
+		store_token(&none, "a.example", at(1, 443), "y");
+		expect(c, "a.example", at(1, 443), NULL);
+		store(c, "a.example", at(1, 443), "x");
+		store_token(c, "a.example", at(1, 443), "y");
+		expect(&none, "a.example", at(1, 443), NULL);
+		expect_token(&none, "a.example", at(1, 443), NULL);
+	}
 }
 
 /* ---- memory ------------------------------------------------------------------------ */
@@ -289,7 +372,7 @@ static void sessions__nth_allocation_fails__nothing_lost_or_left(void **state)
 			mem_test_fail_nth(n);
 			store(c, "a.example", a, "session");
 			store_token(c, "a.example", a, "token");
-			sessions_find(c, "a.example", &a, &len);
+			sessions_find(NULL, c, "a.example", &a, &len);
 			mem_test_fail_nth(0);
 			store(c, "a.example", a, "later");
 			expect(c, "a.example", a, "later");
@@ -305,6 +388,7 @@ static void sessions__nth_allocation_fails__nothing_lost_or_left(void **state)
 
 int main(void)
 {
+	sock_register();
 	const struct CMUnitTest tests[] = {
 		T(sessions__stored__found_again_and_again),
 		T(sessions__token__taken_once),
@@ -318,6 +402,11 @@ int main(void)
 		T(sessions_file__no_regular_file__left_alone),
 		T(sessions_file__no_directory__no_harm),
 		T(sessions_file__large_entries__size_bounded),
+		T(sessions_file__engine__written_a_little_later),
+		T(sessions_file__engine_ends__written),
+		T(sessions_file__two_writers__both_stay),
+		T(sessions_file__many__all_are_written),
+		T(sessions__no_resumption__nothing_is_kept),
 		T(sessions__nth_allocation_fails__nothing_lost_or_left),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
