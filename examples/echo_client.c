@@ -12,7 +12,10 @@
 
 #include "qsock.h"
 
-/* fd: whose failure, -1: that of qsock_dial, -2: what errno says. */
+static int stream = -1;
+
+/* fd: whose failure, -1: that of qsock_dial, -2: what errno says. exit alone would end the stream as if all had been
+ * sent. */
 static int die(const char *what, int fd)
 {
 	struct qsock_error err = { .kind = QSOCK_ERR_NONE };
@@ -21,6 +24,8 @@ static int die(const char *what, int fd)
 	if (fd > -2 && !qsock_error(fd, &err) && err.kind != QSOCK_ERR_NONE)
 		why = qsock_strerror(&err, text, sizeof(text));
 	fprintf(stderr, "echo_client: %s: %s\n", what, why);
+	if (stream >= 0)
+		qsock_reset(stream, 1);
 	return 1;
 }
 
@@ -54,7 +59,7 @@ int main(int argc, char **argv)
 	int conn = qsock_dial(argv[optind], argv[optind + 1], &cfg);
 	if (conn < 0)
 		return die(argv[optind], -1);
-	int stream = qsock_open_stream(conn, 0);
+	stream = qsock_open_stream(conn, 0);
 	if (stream < 0)
 		return die("cannot open a stream", conn);
 	struct pollfd p[2] = { { .fd = stream, .events = POLLIN }, { .fd = 0, .events = POLLIN } };

@@ -24,7 +24,10 @@ struct pump {
 	char buf[65536];
 };
 
-/* fd: whose failure, -1: that of qsock_dial or qsock_serve, -2: what errno says. */
+static int stream = -1;
+
+/* fd: whose failure, -1: that of qsock_dial or qsock_serve, -2: what errno says. exit alone would end the stream as if
+ * all had been sent. */
 static void die(const char *what, int fd)
 {
 	struct qsock_error err = { .kind = QSOCK_ERR_NONE };
@@ -33,22 +36,22 @@ static void die(const char *what, int fd)
 	if (fd > -2 && !qsock_error(fd, &err) && err.kind != QSOCK_ERR_NONE)
 		why = qsock_strerror(&err, text, sizeof(text));
 	fprintf(stderr, "qcat: %s%s%s\n", what, *what ? ": " : "", why);
+	if (stream >= 0)
+		qsock_reset(stream, 1);
 	exit(1);
 }
 
-static int dial(const char *host, const char *port, const struct qsock_config *cfg)
+static void dial(const char *host, const char *port, const struct qsock_config *cfg)
 {
 	int conn = qsock_dial(host, port, cfg);
 	if (conn < 0)
 		die("", -1);
-	int stream = qsock_open_stream(conn, 0);
-	if (stream < 0)
+	if ((stream = qsock_open_stream(conn, 0)) < 0)
 		die("cannot open a stream", conn);
-	return stream;
 }
 
 /* The first stream of the first client. */
-static int serve(const char *port, const struct qsock_config *cfg)
+static void serve(const char *port, const struct qsock_config *cfg)
 {
 	char pin[65];
 	socklen_t len = sizeof(pin);
@@ -61,16 +64,14 @@ static int serve(const char *port, const struct qsock_config *cfg)
 	if (conn < 0)
 		die("accept", -2);
 	close(listener);
-	int stream = qsock_accept_stream(conn, 0);
-	if (stream < 0)
+	if ((stream = qsock_accept_stream(conn, 0)) < 0)
 		die("no stream came", conn);
-	return stream;
 }
 
 static int is_temporary(void) { return errno == EAGAIN || errno == EINTR; }
 
 /* One read or one write, whichever is due. */
-static void turn(struct pump *p, int stream)
+static void turn(struct pump *p)
 {
 	ssize_t n;
 	if (p->off < p->len) {
@@ -95,7 +96,7 @@ static void turn(struct pump *p, int stream)
 }
 
 /* Each direction waits for one thing at a time, so that neither can be blocked by the other. */
-static void relay(int stream)
+static void relay(void)
 {
 	static struct pump pumps[2];
 	pumps[0] = (struct pump){ .from = 0, .to = stream };
@@ -112,7 +113,7 @@ static void relay(int stream)
 			continue;
 		for (int i = 0; i < 2; i++)
 			if (p[i].revents)
-				turn(&pumps[i], stream);
+				turn(&pumps[i]);
 	}
 }
 
@@ -143,7 +144,11 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	relay(listening ? serve(port, &cfg) : dial(argv[optind], argv[optind + 1], &cfg));
+	if (listening)
+		serve(port, &cfg);
+	else
+		dial(argv[optind], argv[optind + 1], &cfg);
+	relay();
 	qsock_shutdown(LINGER_MS);
 	return 0;
 }

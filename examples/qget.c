@@ -15,7 +15,6 @@
 #include "qsock.h"
 
 #define AT_ONCE 64
-
 struct get {
 	const char *url, *path, *name;	/* path and name point into url */
 	char host[256], port[16], part[264];
@@ -189,7 +188,8 @@ int main(int argc, char **argv)
 	if (optind == argc)
 		return fprintf(stderr, "usage: qget [--ca FILE | --pin HASH | --insecure] [-o DIR] URL...\n"), 2;
 	total = (unsigned)(argc - optind);
-	struct get *all = calloc(total, sizeof(*all));
+	static struct get *all;
+	all = calloc(total, sizeof(*all));
 	signal(SIGPIPE, SIG_IGN);
 	for (unsigned i = 0; i < total; i++)
 		if (!all || prepare(all, i, argv[optind + (int)i], &cfg))

@@ -16,7 +16,7 @@
 
 #include "io/engine.h"
 
-#define SPIN_US 30		/* how long the engine polls before it sleeps, while that pays */
+#define SPIN_US 80		/* how long the engine polls before it sleeps, while that pays */
 #define TURN_EVENTS 64		/* epoll events taken per turn */
 
 enum wake_state {

@@ -144,6 +144,7 @@ static struct entry *entry_new(const struct config_parsed *p, struct qsock_error
 	e->refs = 1;
 	set_conn(p->is_server ? &e->config.server : &e->config.client, c, tls);
 	e->config.reuse_port = c->flags & QSOCK_CONFIG_REUSEPORT;
+	e->config.no_resumption = c->flags & QSOCK_CONFIG_NO_RESUMPTION;
 	e->config.linger_ms = c->linger_ms;
 	memcpy(e->config.reset_secret, secrets.reset, sizeof(secrets.reset));
 	if (p->is_server && !e->config.reuse_port)

@@ -88,6 +88,7 @@ int sconn_make_end(struct sconn *c)
 		close(fd[1]);
 		return -1;
 	}
+	c->source.sole = true;
 	c->app_end = fd[0];
 	if (!c->over) {
 		c->credit_news = true;
@@ -101,15 +102,16 @@ static struct conn *start_client(struct sconn *c, const struct addr *remote)
 	uint8_t token[1024];
 	size_t token_len, session_len;
 	struct sock_config *cfg = c->cfg;
-	const uint8_t *p = sessions_take_token(cfg, c->server_name, remote, &token_len);
+	struct engine *e = c->side->engine;
+	const uint8_t *p = sessions_take_token(e, cfg, c->server_name, remote, &token_len);
 	if (token_len > sizeof(token))
 		token_len = 0;
 	if (token_len)
 		memcpy(token, p, token_len);
-	p = sessions_find(cfg, c->server_name, remote, &session_len);
+	p = sessions_find(e, cfg, c->server_name, remote, &session_len);
 	cfg->client.limits.pool = c->side->pool;
 	return endpoint_connect(port_endpoint(c->port->port), &cfg->client, port_local(c->port->port), remote,
-				c->server_name, token, token_len, p, session_len, engine_now_us(c->side->engine));
+				c->server_name, token, token_len, p, session_len, engine_now_us(e));
 }
 
 int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, const char *server_name,
@@ -292,21 +294,23 @@ static bool take_records(struct sconn *c)
 {
 	struct record r;
 	int fds[2];
+	bool more = true;
 	if (!c->established || c->source.fd < 0)
 		return true;	/* connecting: there is filler in it */
-	for (;;) {
+	while (more) {
 		if (!engine_has_slots(c->side->engine)) {
 			sconn_retry_later(c);
 			return false;
 		}
-		if (mailbox_recv_retaining(c->source.fd, &r, fds) > 0) {
+		if (mailbox_recv_retaining(c->source.fd, &r, fds, &more) > 0) {
 			on_record(c, &r, fds);
 			continue;
 		}
 		if (errno == EPROTO)
 			drop_garbage(c->source.fd);
-		return true;
+		break;
 	}
+	return true;
 }
 
 void side_take_records(struct side *side)
@@ -407,7 +411,7 @@ void sconn_event(struct sconn *c, const struct conn_event *ev)
 	case CONN_EV_TOKEN:
 		conn_info(c->conn, &info);
 		(ev->type == CONN_EV_TOKEN ? sessions_store_token : sessions_store)
-			(c->cfg, c->server_name, &info.remote, ev->data, ev->len);
+			(c->side->engine, c->cfg, c->server_name, &info.remote, ev->data, ev->len);
 		return;
 	case CONN_EV_CLOSED:
 		on_closed(c);

@@ -130,6 +130,7 @@ static void ended(struct engine *e)
 		sconn_free(c);
 	while ((p = TAILQ_FIRST(&side->ports)))
 		sport_free(p);
+	sessions_write();
 	graves_clear(side);
 	if (side->pool)
 		blockpool_fini(side->pool);

@@ -113,6 +113,10 @@ int tls_start(struct tls *t);
  * handshake (4.4); QE_NOMEM; QE_CRYPTO_LIB. The first error is latched. */
 int tls_recv(struct tls *t, enum level level, const uint8_t *data, size_t len);
 
+/* Client, between the server's first secret and completion: Handshake packets are about to be sent. Gives the secret for
+ * them if it is still owed and can be had, even after an error. */
+void tls_want_tx(struct tls *t);
+
 enum tls_state tls_state(const struct tls *t);
 /* Text of the latched error for logs and qsock_error: "certificate has expired", ... "" if none. */
 const char *tls_error_text(const struct tls *t);
