@@ -15,7 +15,6 @@
 #include "qsock.h"
 
 #define AT_ONCE 64
-
 struct get {
 	const char *url, *path, *name;	/* path and name point into url */
 	char host[256], port[16], part[264];

@@ -56,6 +56,7 @@ struct source {
 	int fd;
 	void (*ready)(struct source *s, uint32_t events);	/* EPOLL* bits */
 	uint32_t interest;
+	bool sole;	/* to be set where nobody else has or ever had a duplicate of fd: its close is cheaper then */
 };
 /* Watch fd (EPOLLET is added). 0 or -1/errno. */
 int source_add(struct engine *e, struct source *s, int fd, uint32_t interest, void (*ready)(struct source *, uint32_t));

@@ -104,7 +104,8 @@ void source_close(struct engine *e, struct source *s)
 			e->events[i].data.ptr = NULL;
 	}
 	/* close() alone leaves the registration behind while a duplicate of the descriptor lives somewhere. */
-	epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
+	if (!s->sole)
+		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
 	close(s->fd);
 	s->fd = -1;
 	e->sources--;

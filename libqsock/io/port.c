@@ -153,19 +153,21 @@ static void feed(struct port *p, const struct udp_rx *rx)
 
 static void receive(struct port *p)
 {
-	struct udp_rx rx;
-	int n = 0;
-	/* Whatever recvmsg refuses for good is no more final than a lost packet: the next edge tries again. */
-	while (n < RX_TRAINS && udp_recv(&p->udp, engine_rx_buf(p->engine), ENGINE_BUF, &rx) > 0) {
-		feed(p, &rx);
-		n++;
+	/* Nothing is sent here, so that buffer is free. */
+	struct udp_rx rx[UDP_BATCH] = { { .buf = engine_rx_buf(p->engine) }, { .buf = engine_tx_buf(p->engine) } };
+	int n = 0, got = UDP_BATCH;
+	/* Whatever the kernel refuses for good is no more final than a lost packet: the next edge tries again. */
+	for (; n < RX_TRAINS && got == UDP_BATCH; n += got > 0 ? got : 0) {
+		got = udp_recv_trains(&p->udp, ENGINE_BUF, rx, UDP_BATCH);
+		for (int i = 0; i < got; i++)
+			feed(p, &rx[i]);
 	}
 	deliver(p);
 	if (p->freed)
 		return;
 	/* Sending comes before receiving more. The edge is used up: we have to remember ourselves. */
 	engine_defer(p->engine, &p->tx);
-	if (n == RX_TRAINS)
+	if (got == UDP_BATCH)
 		engine_defer(p->engine, &p->rx_more);
 }
 

@@ -88,6 +88,7 @@ int sconn_make_end(struct sconn *c)
 		close(fd[1]);
 		return -1;
 	}
+	c->source.sole = true;
 	c->app_end = fd[0];
 	if (!c->over) {
 		c->credit_news = true;
@@ -293,21 +294,23 @@ static bool take_records(struct sconn *c)
 {
 	struct record r;
 	int fds[2];
+	bool more = true;
 	if (!c->established || c->source.fd < 0)
 		return true;	/* connecting: there is filler in it */
-	for (;;) {
+	while (more) {
 		if (!engine_has_slots(c->side->engine)) {
 			sconn_retry_later(c);
 			return false;
 		}
-		if (mailbox_recv_retaining(c->source.fd, &r, fds) > 0) {
+		if (mailbox_recv_retaining(c->source.fd, &r, fds, &more) > 0) {
 			on_record(c, &r, fds);
 			continue;
 		}
 		if (errno == EPROTO)
 			drop_garbage(c->source.fd);
-		return true;
+		break;
 	}
+	return true;
 }
 
 void side_take_records(struct side *side)

@@ -198,6 +198,7 @@ struct sstream {
 	bool todo_drain, todo_fill;	/* in_work: why */
 	bool stopped;			/* the peer's STOP_SENDING is to be acted upon */
 	bool head_sent;			/* the first byte in the engine's queue was forwarded already */
+	bool emptied;			/* nothing is left there: who has gone needs no retained byte */
 	bool shut;			/* the application writes no more: what is queued is the rest */
 	bool gone;			/* and reads no more */
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */

@@ -143,8 +143,9 @@ _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
  * MSG_DONTWAIT, MSG_CMSG_CLOEXEC. fds unused: -1. */
 int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
 int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
-/* The engine's side of recv, keeping the last byte queued; EAGAIN when there is no whole record. */
-int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
+/* The engine's side of recv, keeping the last byte queued; EAGAIN when there is no whole record. more: another was
+ * there already; one that comes later makes a new edge. */
+int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */
 

@@ -46,10 +46,11 @@ static void close_all(void)
 	}
 }
 
-/* A skipped test: children of a process with threads cannot start threads under TSan. */
-static bool threads_after_fork(void)
+/* Children of a process with threads cannot start threads under TSan, nor allocate under ASan, whose lock may have been
+ * held by another thread. */
+static bool children_do_much(void)
 {
-#ifdef __SANITIZE_THREAD__
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 	return false;
 #else
 	return true;
@@ -177,15 +178,15 @@ static void child_of_a_busy_parent(struct loopback *lb, int i)
 {
 	if (i % 4 == 0)
 		_exit(0);
-	if (i % 4 == 1)
+	if (i % 4 == 1 && children_do_much())
 		exit(0);
 	if (i % 4 == 2) {
 		CHECK(write(s[0], "c", 1) == 1);
 		_exit(0);
 	}
-	if (threads_after_fork())
+	if (children_do_much())
 		dial_oneself(lb);
-	exit(0);
+	_exit(0);
 }
 
 static void fork__while_others_connect_and_open__no_harm(void **state)
@@ -232,7 +233,7 @@ static void fork__child_ends__parent_keeps_its_streams(void **state)
 		if (!child) {
 			if (i == 0)
 				_exit(0);
-			if (i == 1)
+			if (i == 1 && children_do_much())
 				exit(0);
 			if (i == 2)
 				raise(SIGKILL);
@@ -267,7 +268,7 @@ static void fork__child_ends__parent_keeps_its_streams(void **state)
 static void fork__child_with_its_own_engine__both_work(void **state)
 {
 	struct loopback *lb = *state;
-	if (!threads_after_fork())
+	if (!children_do_much())
 		skip();
 	loopback_pair(lb, c);
 	for (int i = 0; i < 3; i++) {
@@ -457,6 +458,9 @@ static void signals__to_blocked_calls__eintr(void **state)
 
 static void pthread_cancel__in_blocking_calls__leaks_nothing(void **state)
 {
+#ifdef __SANITIZE_ADDRESS__
+	skip();		/* it does not follow the unwinding of a cancelled thread, and reports frames that are gone */
+#endif
 	struct victim v[4];
 	int opened[8], u = blocking_calls(*state, v, opened);
 	for (int i = 0; i < 3; i++) {	/* connect goes on in the background: once, at the end */
