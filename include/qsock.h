@@ -22,8 +22,10 @@
  * blocks; EPIPE (and SIGPIPE, which is worth ignoring) when the peer stopped reading
  * or the connection is gone. What was written before close() is delivered.
  *
- * A background thread, the engine, runs QUIC. It starts with the first socket, and
- * exit() waits for what is unacknowledged, for a moment (see qsock_shutdown). The memory
+ * A background thread, the engine, runs QUIC. It starts with the first socket. exit()
+ * counts as close() of everything: what was written is delivered (see qsock_shutdown), and
+ * then streams end cleanly, so who gives up half-way says so by qsock_reset first. _exit()
+ * and deadly signals are no clean ends; nothing more is delivered then. The memory
  * that one stream may take is bounded by its receive window, send_buffer and about
  * 0.6 MB of socket buffers.
  *
@@ -71,21 +73,22 @@ struct qsock_config {
 	const char *alpn;		/* comma-separated protocol names, preferred first; NULL: "qsock" */
 
 	/* Who we are. */
-	const char *cert_file;		/* PEM, the chain, leaf first. NULL, servers: a self-made key is created once and kept
-					 * under $XDG_CONFIG_HOME/libqsock (~/.config/libqsock), for clients that know its
-					 * pin; clients: no certificate */
+	const char *cert_file;		/* PEM, the chain, leaf first. Servers with NULL: a self-made key is created
+					 * once and kept under $XDG_CONFIG_HOME/libqsock (~/.config/libqsock), for
+					 * clients that know its pin; clients: no certificate */
 	const char *key_file;		/* PEM; NULL if cert_file is */
 	const char *sni_certs;		/* servers: further certificates "name=cert.pem:key.pem,...", chosen by SNI */
 
 	/* Whom we trust (clients; servers with QSOCK_CONFIG_CLIENT_CERT or _OPTIONAL). */
 	const char *ca_file;		/* PEM; NULL: the system's store */
-	const char *pins;		/* comma-separated SHA-256 of the peer's public key (SPKI), 64 hex digits each; a
-					 * match is sufficient and replaces the checks of CA and name */
+	const char *pins;		/* comma-separated SHA-256 of the peer's public key (SPKI), 64 hex digits
+					 * each; a match suffices and replaces the checks of CA and name */
 	const char *server_name;	/* clients: name to verify and to send as SNI; NULL: the host of qsock_dial, for
 					 * qsock_connect the IP address */
 
 	/* Files of ours. */
-	const char *session_file;	/* clients: kept between runs for quicker handshakes; made 0600, replaced whole */
+	const char *session_file;	/* clients: kept between runs for quicker handshakes; made 0600, replaced whole
+					 * a moment after a change. NULL: in memory, for this process */
 	const char *keylog_file;	/* TLS secrets for debugging; NULL: $SSLKEYLOGFILE if set */
 
 	/* Limits; 0 means the default in brackets. */
@@ -99,7 +102,8 @@ struct qsock_config {
 	uint32_t stream_window_max;	/* [6 MiB] and to what it may grow */
 	uint32_t conn_window;		/* [768 KiB] the same of a connection: */
 	uint32_t conn_window_max;	/* [15 MiB] its memory cap for received data */
-	uint32_t send_buffer;		/* [4 MiB] most bytes held for one stream until acknowledged */
+	uint32_t send_buffer;		/* [4 MiB] most bytes held for one stream until acknowledged. A stream's
+					 * memory cap is this, its receive window and two buffers of 416 KiB */
 	uint64_t key_update_packets;	/* [near the limit of the cipher] packets between key updates. RFC 9001 6 */
 };
 
@@ -110,6 +114,8 @@ struct qsock_config {
 #define QSOCK_CONFIG_NO_ECN 0x8
 #define QSOCK_CONFIG_REUSEPORT 0x10	/* SO_REUSEPORT on the UDP socket; to be set before bind */
 #define QSOCK_CONFIG_CLIENT_CERT_OPTIONAL 0x20	/* server: ask for a client certificate, verify it if one comes */
+#define QSOCK_CONFIG_NO_RESUMPTION 0x40	/* client: every handshake is a full one, nothing is kept of earlier
+					 * connections; server: no tickets are given */
 
 /* ---- BSD calls ---------------------------------------------------------- */
 
@@ -216,8 +222,9 @@ enum qsock_error_kind {
 	QSOCK_ERR_VERSION,		/* no common version. RFC 6 */
 	QSOCK_ERR_STATELESS_RESET,	/* the peer lost its state. RFC 10.3 */
 	QSOCK_ERR_REFUSED,		/* ICMP or CONNECTION_REFUSED */
+	QSOCK_ERR_UNREACHABLE,		/* ICMP said the peer is gone, and it did not prove the contrary */
 	QSOCK_ERR_CONFIG,		/* reason: what is wrong with certificate, key, ALPN... */
-	QSOCK_ERR_LOCAL,		/* memory or a system call: os_errno */
+	QSOCK_ERR_LOCAL			/* memory or a system call: os_errno */
 };
 
 struct qsock_error {

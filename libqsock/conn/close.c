@@ -107,10 +107,28 @@ bool close_write_frame(struct conn *c, struct wr *w, enum level level)
 	return frame_write_close(w, app, e->code, e->frame_type, e->reason, strlen(e->reason));
 }
 
+/* Before anything was heard ICMP is believed. Later it may be forged, so it only asks a question: the peer has a few
+ * PTOs to answer a PING, and any authentic packet settles the matter. So a peer whose program was killed is missed
+ * within a second, and not after the idle timeout. */
+#define DOUBT_MIN_US 300000
+
+static void doubt(struct conn *c, uint64_t now_us)
+{
+	if (c->doubt_deadline_us != CONN_NEVER)
+		return;
+	uint64_t wait_us = 3 * conn_pto(c);
+	c->doubt_deadline_us = now_us + (wait_us > DOUBT_MIN_US ? wait_us : DOUBT_MIN_US);
+	c->want_ping = true;
+}
+
 void conn_unreachable(struct conn *c, int os_errno, uint64_t now_us)
 {
-	if (c->established || c->is_server || c->got_packet || c->state != CONN_ACTIVE)
+	if (c->state != CONN_ACTIVE)
 		return;
+	if (c->got_packet) {
+		doubt(c, now_us);
+		return;
+	}
 	struct conn_error err = { .kind = CONN_ERR_REFUSED, .os_errno = os_errno };
 	strlcpy(err.reason, "no QUIC endpoint answers at that address", sizeof(err.reason));
 	close_silently(c, &err);

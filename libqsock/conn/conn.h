@@ -133,7 +133,8 @@ void conn_stream_announce(struct conn *c, struct stream *s);
 void conn_close(struct conn *c, uint64_t code, const char *reason, size_t reason_len, uint64_t now_us);
 /* Transport close by the owner, e.g. QE_CONNECTION_REFUSED. */
 void conn_close_transport(struct conn *c, int qe, const char *reason, uint64_t now_us);
-/* The network says the peer is not there (ICMP port unreachable): only before the handshake completed; ignored after. */
+/* The network says the peer is not there (ICMP port unreachable). Believed at once only as long as nothing was heard
+ * of the peer; later it has some PTOs to answer before the connection ends with CONN_ERR_UNREACHABLE. */
 void conn_unreachable(struct conn *c, int os_errno, uint64_t now_us);
 /* A datagram that belongs to no known CID ended in a stateless reset token of this connection. */
 bool conn_is_reset(const struct conn *c, const uint8_t *datagram, size_t len);
@@ -152,6 +153,7 @@ enum conn_error_kind {
 	CONN_ERR_TLS,		/* 0x1c, code 0x100-0x1ff */
 	CONN_ERR_IDLE, CONN_ERR_HANDSHAKE_TIMEOUT, CONN_ERR_VERSION, CONN_ERR_STATELESS_RESET,
 	CONN_ERR_REFUSED,	/* ICMP, or CONNECTION_REFUSED */
+	CONN_ERR_UNREACHABLE,	/* ICMP said so, and the peer did not disprove it */
 	CONN_ERR_LOCAL,		/* memory or a system call */
 };
 struct conn_error {

@@ -100,6 +100,7 @@ struct conn {
 
 	/* timers, absolute; CONN_NEVER when off */
 	uint64_t hs_deadline_us, idle_deadline_us, keepalive_deadline_us, close_deadline_us;
+	uint64_t doubt_deadline_us;	/* ICMP says that the peer is gone: until then it may prove the contrary */
 	bool rx_processed;		/* a packet of this batch was */
 	bool idle_armed_by_tx;		/* an eliciting packet was sent since the last one received: RFC 9000 10.1 */
 	bool pacer_blocked;
@@ -136,6 +137,8 @@ void event_fini(struct conn *c);
 int hs_start_client(struct conn *c, const uint8_t *session, size_t session_len);
 int hs_start_server(struct conn *c);
 int hs_initial_keys(struct conn *c, const struct cid *dcid);
+/* A transmission is about to begin. */
+void hs_want_tx(struct conn *c);
 /* CRYPTO bytes arrived at a level. */
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us);
 int hs_confirm(struct conn *c, uint64_t now_us);

@@ -150,6 +150,14 @@ int hs_start_server(struct conn *c)
 	return e ? e : c->cb_error;
 }
 
+/* A client may have to acknowledge Handshake packets before TLS has read all of them. */
+void hs_want_tx(struct conn *c)
+{
+	if (!c->is_server && !c->established && pktkey_ready(&c->keys.rx[LEVEL_HANDSHAKE]) &&
+	    !pktkey_ready(&c->keys.tx[LEVEL_HANDSHAKE]))
+		tls_want_tx(c->tls);
+}
+
 /* ---- progress ------------------------------------------------------------ */
 
 void hs_discard_keys(struct conn *c, enum level level, uint64_t now_us)

@@ -43,6 +43,7 @@ static void arm_idle(struct conn *c, uint64_t now_us)
 void timer_on_received(struct conn *c, uint64_t now_us)
 {
 	c->idle_armed_by_tx = false;
+	c->doubt_deadline_us = CONN_NEVER;
 	arm_idle(c, now_us);
 }
 
@@ -57,7 +58,7 @@ void timer_on_sent_eliciting(struct conn *c, uint64_t now_us)
 void timer_start_handshake(struct conn *c, uint64_t now_us)
 {
 	c->hs_deadline_us = c->cfg->handshake_timeout_us ? now_us + c->cfg->handshake_timeout_us : CONN_NEVER;
-	c->keepalive_deadline_us = c->close_deadline_us = CONN_NEVER;
+	c->keepalive_deadline_us = c->close_deadline_us = c->doubt_deadline_us = CONN_NEVER;
 	arm_idle(c, now_us);
 }
 
@@ -82,6 +83,7 @@ uint64_t conn_deadline(const struct conn *c, uint64_t now_us)
 		return c->close_deadline_us;
 	uint64_t t = min_u64(recovery_deadline(&c->rec), c->idle_deadline_us);
 	t = min_u64(t, c->hs_deadline_us);
+	t = min_u64(t, c->doubt_deadline_us);
 	t = min_u64(t, c->keepalive_deadline_us);
 	t = min_u64(t, keyring_deadline(&c->keys));
 	t = min_u64(t, ack_deadline(c));
@@ -149,6 +151,10 @@ void conn_on_timeout(struct conn *c, uint64_t now_us)
 	}
 	if (now_us >= c->hs_deadline_us) {
 		handshake_timeout(c, now_us);
+		return;
+	}
+	if (now_us >= c->doubt_deadline_us) {
+		time_out(c, CONN_ERR_UNREACHABLE, "the network reports that nobody is there any more");
 		return;
 	}
 	if (now_us >= c->idle_deadline_us) {

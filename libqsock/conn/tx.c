@@ -281,6 +281,7 @@ size_t conn_poll_transmit(struct conn *c, struct train *t, uint64_t now_us)
 	t->local = c->local;
 	t->remote = c->remote;
 	t->ecn = ecn_mark(&c->rec.ecn);
+	hs_want_tx(c);
 	if (c->state == CONN_CLOSING && c->close_wanted) {
 		c->close_wanted = false;
 		n = tx_coalesced(c, t, now_us);

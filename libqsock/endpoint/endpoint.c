@@ -229,6 +229,8 @@ void endpoint_listen(struct endpoint *e, const struct conn_config *cfg)
 {
 	assert(!cfg || cfg->cid_len == e->cfg.cid_len);
 	e->listen = cfg;
+	if (cfg)
+		memcpy(e->cfg.reset_key, cfg->reset_key, sizeof(e->cfg.reset_key));
 }
 
 void endpoint_retry(struct endpoint *e, bool retry)

@@ -31,7 +31,8 @@ struct endpoint *endpoint_new(const struct endpoint_config *cfg, uint64_t now_us
 /* All connections are freed at once, silently: close and drain them before. */
 void endpoint_free(struct endpoint *e);
 
-/* Accept connections with this configuration (NULL: stop accepting; connections stay). cfg lives longer. */
+/* Accept connections with this configuration (NULL: stop accepting; connections stay). cfg lives longer. Its
+ * reset_key becomes the endpoint's. */
 void endpoint_listen(struct endpoint *e, const struct conn_config *cfg);
 /* Always validate addresses by Retry, or not: as endpoint_config.retry, for a listener that comes later. */
 void endpoint_retry(struct endpoint *e, bool retry);

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,7 +45,7 @@ static void at_exit(void)
 	pthread_mutex_lock(&h->life);
 	h->exiting = true;
 	pthread_mutex_unlock(&h->life);
-	engine_stop(ENGINE_LINGER_US);
+	engine_stop(ENGINE_LINGER_HOOK);
 }
 
 /* The kernel empties the page in a child however that was made: fork, or a bare clone without its own handlers; and
@@ -227,9 +228,11 @@ bool engine_running(void)
 
 static int begin_stop(struct engine *e, void *arg)
 {
-	const uint64_t *linger_us = arg;
+	uint64_t linger_us = *(const uint64_t *)arg;
+	if (linger_us == ENGINE_LINGER_HOOK)
+		linger_us = hooks.linger_us ? hooks.linger_us(e) : ENGINE_LINGER_US;
 	e->stopping = true;
-	e->stop_at_us = *linger_us < UINT64_MAX - e->now_us ? e->now_us + *linger_us : UINT64_MAX;
+	e->stop_at_us = linger_us < UINT64_MAX - e->now_us ? e->now_us + linger_us : UINT64_MAX;
 	if (hooks.stop)
 		hooks.stop(e);
 	return 0;
@@ -265,6 +268,21 @@ int engine_take_fd(struct engine *e, int app_fd)
 	if (e->self_pidfd < 0)
 		return -1;
 	return pidfd_getfd(e->self_pidfd, app_fd, 0);
+}
+
+/* Hardly a source has more than one other descriptor beside it, so the table is looked at only when it may be near its
+ * limit. */
+bool engine_has_slots(struct engine *e)
+{
+	struct rlimit limit;
+	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur > 2 * (rlim_t)e->sources + 64)
+		return true;
+	int a = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0), b = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0);
+	if (a >= 0)
+		close(a);
+	if (b >= 0)
+		close(b);
+	return a >= 0 && b >= 0;
 }
 
 uint8_t *engine_rx_buf(struct engine *e) { return e->rx_buf; }

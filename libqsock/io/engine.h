@@ -33,9 +33,10 @@ int engine_call(int (*fn)(struct engine *e, void *arg), void *arg);
 bool engine_running(void);
 /* Stop: hooks' stop is called, then the loop goes on until hooks say idle or
  * linger_us passed, then the thread ends and every source is closed. Called by
- * itself at exit (atexit, linger ENGINE_LINGER_US) and by tests. Commands that come
+ * itself at exit (atexit, linger as the hooks say: ENGINE_LINGER_HOOK) and by tests. Commands that come
  * meanwhile are still run; a later engine_call starts a new engine. */
 #define ENGINE_LINGER_US 2000000
+#define ENGINE_LINGER_HOOK UINT64_MAX
 void engine_stop(uint64_t linger_us);
 
 /* ---- on the engine thread ------------------------------------------------ */
@@ -55,6 +56,7 @@ struct source {
 	int fd;
 	void (*ready)(struct source *s, uint32_t events);	/* EPOLL* bits */
 	uint32_t interest;
+	bool sole;	/* to be set where nobody else has or ever had a duplicate of fd: its close is cheaper then */
 };
 /* Watch fd (EPOLLET is added). 0 or -1/errno. */
 int source_add(struct engine *e, struct source *s, int fd, uint32_t interest, void (*ready)(struct source *, uint32_t));
@@ -89,12 +91,16 @@ void engine_undefer(struct engine *e, struct deferred *d);
 /* Duplicate a descriptor of the application's table into the engine's (CLOEXEC). -1/errno. */
 int engine_take_fd(struct engine *e, int app_fd);
 
+/* May two more descriptors be received? At the limit recvmsg would destroy what it cannot install. */
+bool engine_has_slots(struct engine *e);
+
 /* The layer above: what to do at stop. Registered once before the first engine_call. */
 struct engine_hooks {
 	void (*started)(struct engine *e);
 	void (*stop)(struct engine *e);		/* begin to close everything gracefully */
 	bool (*idle)(struct engine *e);		/* nothing left to deliver */
 	void (*ended)(struct engine *e);	/* free everything; the thread is about to end */
+	uint64_t (*linger_us)(struct engine *e);	/* how long exit may wait; NULL: ENGINE_LINGER_US */
 };
 void engine_set_hooks(const struct engine_hooks *h);
 void *engine_data(const struct engine *e);	/* the upper layer's */

@@ -16,7 +16,7 @@
 
 #include "io/engine.h"
 
-#define SPIN_US 30		/* how long the engine polls before it sleeps, while that pays */
+#define SPIN_US 80		/* how long the engine polls before it sleeps, while that pays */
 #define TURN_EVENTS 64		/* epoll events taken per turn */
 
 enum wake_state {
@@ -50,6 +50,7 @@ TAILQ_HEAD(deferred_list, deferred);
 
 struct engine {
 	struct host *host;
+	unsigned sources;		/* being watched */
 	int epoll_fd, signal_fd;
 	int timer_fd;		/* only where epoll_pwait2 is missing, else -1 */
 	int self_pidfd;		/* opened by the first engine_take_fd, else -1 */

@@ -83,7 +83,10 @@ static int source_ctl(struct engine *e, struct source *s, int op)
 int source_add(struct engine *e, struct source *s, int fd, uint32_t interest, void (*ready)(struct source *, uint32_t))
 {
 	*s = (struct source){ .fd = fd, .ready = ready, .interest = interest };
-	return source_ctl(e, s, EPOLL_CTL_ADD);
+	if (source_ctl(e, s, EPOLL_CTL_ADD))
+		return -1;
+	e->sources++;
+	return 0;
 }
 
 int source_set(struct engine *e, struct source *s, uint32_t interest)
@@ -101,9 +104,11 @@ void source_close(struct engine *e, struct source *s)
 			e->events[i].data.ptr = NULL;
 	}
 	/* close() alone leaves the registration behind while a duplicate of the descriptor lives somewhere. */
-	epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
+	if (!s->sole)
+		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
 	close(s->fd);
 	s->fd = -1;
+	e->sources--;
 }
 
 static void sources_ready(struct engine *e)

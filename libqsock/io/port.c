@@ -18,6 +18,7 @@
 
 #define RX_TRAINS 16		/* per turn */
 #define TX_TRAINS 32
+#define ROUTE_US 100000		/* how long an answer about a route is believed */
 #define TRAIN_DATAGRAMS 128	/* of one received train given to the endpoint at once */
 
 /* A train that the socket had no room for. */
@@ -41,6 +42,8 @@ struct port {
 	unsigned busy;		/* depth of calls that still need the port */
 	bool freed;		/* by its owner, from inside an event */
 	struct port_stats stats;
+	struct addr route_to, route_from;	/* the last answer of port_route, */
+	uint64_t route_us;			/* good until then */
 	size_t random_left;	/* bytes of random not yet given out: the first ones */
 	uint8_t random[512];
 };
@@ -150,19 +153,21 @@ static void feed(struct port *p, const struct udp_rx *rx)
 
 static void receive(struct port *p)
 {
-	struct udp_rx rx;
-	int n = 0;
-	/* Whatever recvmsg refuses for good is no more final than a lost packet: the next edge tries again. */
-	while (n < RX_TRAINS && udp_recv(&p->udp, engine_rx_buf(p->engine), ENGINE_BUF, &rx) > 0) {
-		feed(p, &rx);
-		n++;
+	/* Nothing is sent here, so that buffer is free. */
+	struct udp_rx rx[UDP_BATCH] = { { .buf = engine_rx_buf(p->engine) }, { .buf = engine_tx_buf(p->engine) } };
+	int n = 0, got = UDP_BATCH;
+	/* Whatever the kernel refuses for good is no more final than a lost packet: the next edge tries again. */
+	for (; n < RX_TRAINS && got == UDP_BATCH; n += got > 0 ? got : 0) {
+		got = udp_recv_trains(&p->udp, ENGINE_BUF, rx, UDP_BATCH);
+		for (int i = 0; i < got; i++)
+			feed(p, &rx[i]);
 	}
 	deliver(p);
 	if (p->freed)
 		return;
 	/* Sending comes before receiving more. The edge is used up: we have to remember ourselves. */
 	engine_defer(p->engine, &p->tx);
-	if (n == RX_TRAINS)
+	if (got == UDP_BATCH)
 		engine_defer(p->engine, &p->rx_more);
 }
 
@@ -316,11 +321,9 @@ fail:
 	return NULL;
 }
 
-int port_route(const struct port *p, const struct addr *remote, struct addr *local)
+/* Only the kernel knows: a socket of its own asks. */
+static int ask_route(const struct port *p, const struct addr *remote, struct addr *local)
 {
-	*local = p->udp.local;
-	if (!p->udp.wildcard)
-		return 0;
 	int fd = socket(p->udp.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
@@ -331,8 +334,23 @@ int port_route(const struct port *p, const struct addr *remote, struct addr *loc
 	int err = errno;
 	close(fd);
 	errno = err;
-	if (r < 0)
-		return -1;
+	return r;
+}
+
+int port_route(struct port *p, const struct addr *remote, struct addr *local)
+{
+	const uint64_t now_us = engine_now_us(p->engine);
+	*local = p->udp.local;
+	if (!p->udp.wildcard)
+		return 0;
+	if (now_us >= p->route_us || !addr_equal(&p->route_to, remote)) {
+		if (ask_route(p, remote, local))
+			return -1;
+		p->route_to = *remote;
+		p->route_from = *local;
+		p->route_us = now_us + ROUTE_US;
+	}
+	*local = p->route_from;
 	if (p->udp.family == AF_INET6)
 		local->in6.sin6_port = p->udp.local.in6.sin6_port;
 	else

@@ -26,8 +26,9 @@ struct endpoint *port_endpoint(const struct port *p);
 void *port_arg(const struct port *p);
 struct engine *port_engine(const struct port *p);
 const struct addr *port_local(const struct port *p);	/* the bound address */
-/* The local address the kernel would use toward remote (for an unbound client's getsockname). -1/errno: no route. */
-int port_route(const struct port *p, const struct addr *remote, struct addr *local);
+/* The local address the kernel would use toward remote (for an unbound client's getsockname), as of a moment ago.
+ * -1/errno: no route. */
+int port_route(struct port *p, const struct addr *remote, struct addr *local);
 /* Something about c changed (conn_ call made): transmit at the end of this turn. */
 void port_touch(struct port *p, struct conn *c);
 

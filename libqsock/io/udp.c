@@ -139,35 +139,46 @@ static bool is_stale_error(int err)
 	       err == EOPNOTSUPP;
 }
 
+static void take_train(const struct udp *u, struct udp_rx *rx, struct msghdr *m, size_t len)
+{
+	rx->len = rx->seg = m->msg_flags & MSG_TRUNC ? 0 : len;	/* larger than any datagram we would have sent for */
+	rx->local = u->local;
+	rx->ecn = ECN_NOT_ECT;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
+		take_control(rx, c);
+	if (rx->seg > rx->len)
+		rx->seg = rx->len;
+}
+
+int udp_recv_trains(struct udp *u, size_t cap, struct udp_rx *rx, unsigned n)
+{
+	union control control[UDP_BATCH];
+	struct iovec iov[UDP_BATCH];
+	struct mmsghdr m[UDP_BATCH];
+	int got = -1;
+	for (unsigned i = 0; i < n; i++) {
+		iov[i] = (struct iovec){ rx[i].buf, cap };
+		m[i].msg_hdr = (struct msghdr){
+			.msg_name = &rx[i].remote, .msg_namelen = sizeof(rx[i].remote), .msg_iov = &iov[i],
+			.msg_iovlen = 1, .msg_control = control[i].buf, .msg_controllen = sizeof(control[i].buf),
+		};
+	}
+	for (int errors = 0; got < 0; errors++) {
+		got = recvmmsg(u->fd, m, n, MSG_DONTWAIT, NULL);
+		if (got < 0 && errno == EAGAIN)
+			return 0;
+		if (got < 0 && (!is_stale_error(errno) || errors == STALE_ERRORS))
+			return -1;
+	}
+	for (int i = 0; i < got; i++)
+		take_train(u, &rx[i], &m[i].msg_hdr, m[i].msg_len);
+	return got;
+}
+
 int udp_recv(struct udp *u, uint8_t *buf, size_t cap, struct udp_rx *rx)
 {
-	union control control;
-	struct iovec iov = { buf, cap };
-	for (int errors = 0;;) {
-		struct msghdr m = {
-			.msg_name = &rx->remote, .msg_namelen = sizeof(rx->remote), .msg_iov = &iov, .msg_iovlen = 1,
-			.msg_control = control.buf, .msg_controllen = sizeof(control.buf),
-		};
-		ssize_t n = recvmsg(u->fd, &m, MSG_DONTWAIT);
-		if (n < 0) {
-			if (errno == EAGAIN)
-				return 0;
-			if (!is_stale_error(errno) || ++errors > STALE_ERRORS)
-				return -1;
-			continue;
-		}
-		if (m.msg_flags & MSG_TRUNC)
-			continue;	/* larger than any datagram we would have sent for */
-		rx->buf = buf;
-		rx->len = rx->seg = (size_t)n;
-		rx->local = u->local;
-		rx->ecn = ECN_NOT_ECT;
-		for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-			take_control(rx, c);
-		if (rx->seg > rx->len)
-			rx->seg = rx->len;
-		return 1;
-	}
+	rx->buf = buf;
+	return udp_recv_trains(u, cap, rx, 1);
 }
 
 /* ---- sending ------------------------------------------------------------- */

@@ -35,9 +35,13 @@ struct udp_rx {			/* one received train */
 /* A socket bound to :: serves IPv4 too; such peers are v4-mapped AF_INET6 addresses. 0 or -1/errno. */
 int udp_open(struct udp *u, const struct addr *bind, bool reuse_port);
 void udp_close(struct udp *u);
-/* Receive one train into buf (cap >= 65536 to hold a full one). 1 (an empty datagram has len and seg 0); 0: nothing
+/* Receive one train into buf (cap >= 65536 to hold a full one). 1 (an empty datagram, or one beyond cap, has len and seg 0); 0: nothing
  * there; -1/errno for a lasting error. */
 int udp_recv(struct udp *u, uint8_t *buf, size_t cap, struct udp_rx *rx);
+/* The same for up to n (1..UDP_BATCH) trains, each into its rx[i].buf. How many; fewer than n: that was all, or an
+ * error comes next, of which EPOLLERR tells. -1/errno for a lasting error. */
+#define UDP_BATCH 2
+int udp_recv_trains(struct udp *u, size_t cap, struct udp_rx *rx, unsigned n);
 /* Send len bytes as datagrams of seg, from *off on, which is advanced over what was sent. 1 all sent; 0 would block (wait
  * for EPOLLOUT, call again with the same *off); -1: the rest was dropped by a transient error (ENOBUFS, ENETUNREACH,
  * EPERM, EHOSTUNREACH, EMSGSIZE...), errno set: QUIC's loss recovery repeats. Splits by itself where one GSO send

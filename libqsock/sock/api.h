@@ -67,8 +67,11 @@ int api_set_nonblock(int fd);
 int api_addr_in(const struct sockaddr *sa, socklen_t len, struct addr *out);
 int api_addr_out(const struct addr *a, struct sockaddr *sa, socklen_t *len);
 
-/* connect for fd. name: to verify and send as SNI when the configuration has none; NULL: the address itself. */
-int api_connect(int fd, const struct addr *remote, const char *name, int cancel);
+/* socket and connect in one step: a new descriptor that begins to connect, or -1/errno with *err filled if the
+ * configuration is to blame. name: to verify and send as SNI when the configuration has none. */
+int api_dial(const struct addr *remote, const char *name, const struct qsock_config *settings, struct qsock_error *err);
+/* Wait until fd is connected: 0 or -1/errno, as connect(2). */
+int api_connect_wait(int fd, int cancel);
 int api_set_config(int fd, const struct qsock_config *cfg, size_t max);
 /* The calling thread's failure for qsock_error(-1). */
 struct qsock_error *api_thread_error(void);

@@ -81,13 +81,24 @@ int qsock_bind(int fd, const struct sockaddr *addr, socklen_t addrlen)
 	return api_call(fd, &(struct api_call){ .run = run_bind, .addr = &a });
 }
 
-/* What the application has set on a fresh socket; errno tells what it is otherwise. */
+/* Why a connection cannot be made of this. */
+static int not_fresh(struct engine *e, uint64_t cookie, const struct sock_obj *o)
+{
+	struct qsock_info info = { .size = sizeof(info) };
+	if (!o || o->kind == SOCK_LISTENER)
+		return fail(EINVAL);	/* !o: it was one that failed */
+	if (o->kind == SOCK_STREAMOBJ || sock_cmd_info(e, cookie, &info) || info.established)
+		return fail(EISCONN);
+	return fail(EALREADY);
+}
+
+/* What the application has set on a fresh socket; errno tells what it is otherwise, as connect does if number is set. */
 static int run_settings(struct engine *e, struct api_call *c)
 {
 	const struct sock_obj *o = sock_find(e, c->cookie);
 	struct qsock_config **out = c->out;
 	if (!o || o->kind != SOCK_FRESH)
-		return fail(EINVAL);
+		return c->number ? not_fresh(e, c->cookie, o) : fail(EINVAL);
 	if (o->settings && !(*out = settings_copy(o->settings)))
 		return fail(ENOMEM);
 	return 0;
@@ -106,7 +117,7 @@ static struct sock_config *ready_config(int fd, bool is_server)
 {
 	struct qsock_config *settings = NULL;
 	struct qsock_error err;
-	if (api_call(fd, &(struct api_call){ .run = run_settings, .out = &settings }))
+	if (api_call(fd, &(struct api_call){ .run = run_settings, .number = !is_server, .out = &settings }))
 		return NULL;
 	struct sock_config *cfg = sock_config_get(settings, is_server, &err);
 	mem_free(settings);
@@ -189,17 +200,6 @@ int qsock_accept(int fd, struct sockaddr *addr, socklen_t *addrlen)
 
 /* ---- connect ------------------------------------------------------------------------ */
 
-/* Why a connection cannot be made of this. */
-static int not_fresh(struct engine *e, uint64_t cookie, const struct sock_obj *o)
-{
-	struct qsock_info info = { .size = sizeof(info) };
-	if (!o || o->kind == SOCK_LISTENER)
-		return fail(EINVAL);	/* !o: it was one that failed */
-	if (o->kind == SOCK_STREAMOBJ || sock_cmd_info(e, cookie, &info) || info.established)
-		return fail(EISCONN);
-	return fail(EALREADY);
-}
-
 /* The application's end becomes unwritable here and not in the caller: two threads may call connect at once. */
 static int run_connect(struct engine *e, struct api_call *c)
 {
@@ -231,27 +231,21 @@ static const char *literal(const struct addr *a, char buf[INET6_ADDRSTRLEN])
 			 INET6_ADDRSTRLEN);
 }
 
-static int start_connect(int fd, const struct addr *remote, const char *name)
+static int start_connect(int fd, const struct addr *remote)
 {
 	char buf[INET6_ADDRSTRLEN];
 	struct sock_config *cfg = ready_config(fd, false);
 	if (!cfg)
 		return -1;
-	if (cfg->server_name)
-		name = cfg->server_name;
-	if (!name)
-		name = literal(remote, buf);
-	if (!api_call(fd, &(struct api_call){ .run = run_connect, .addr = remote, .text = name, .cfg = cfg }))
+	const char *name = cfg->server_name ? cfg->server_name : literal(remote, buf);
+	struct api_call c = { .run = run_connect, .addr = remote, .text = name, .cfg = cfg };
+	if (!api_call(fd, &c)) {
+		api_remember(c.cookie, SOCK_CONNECTION);
 		return 0;
+	}
 	int saved = errno;
 	sock_config_put(cfg);
 	return fail(saved);
-}
-
-static int run_not_fresh(struct engine *e, struct api_call *c)
-{
-	struct sock_obj *o = sock_find(e, c->cookie);
-	return o && o->kind == SOCK_FRESH ? 0 : not_fresh(e, c->cookie, o);
 }
 
 /* The reason of a connection that did not come to be; the kernel's own is used up, as by SO_ERROR. */
@@ -266,17 +260,20 @@ static int connect_result(int fd, int revents)
 	return fail(err.os_errno ? err.os_errno : ECONNRESET);
 }
 
-int api_connect(int fd, const struct addr *remote, const char *name, int cancel)
+int api_connect_wait(int fd, int cancel)
 {
-	int flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || api_call(fd, &(struct api_call){ .run = run_not_fresh }) || start_connect(fd, remote, name))
-		return -1;
-	if (flags & O_NONBLOCK)
-		return fail(EINPROGRESS);
 	int got = api_poll(fd, POLLOUT, fd, cancel);
 	if (got < 0)
 		return fail(errno == EAGAIN ? EINPROGRESS : errno);
 	return connect_result(fd, got);
+}
+
+static int do_connect(int fd, const struct addr *remote, int cancel)
+{
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || start_connect(fd, remote))
+		return -1;
+	return flags & O_NONBLOCK ? fail(EINPROGRESS) : api_connect_wait(fd, cancel);
 }
 
 int qsock_connect(int fd, const struct sockaddr *addr, socklen_t addrlen)
@@ -286,9 +283,72 @@ int qsock_connect(int fd, const struct sockaddr *addr, socklen_t addrlen)
 	if (api_cookie(fd, &cookie) || api_addr_in(addr, addrlen, &a))
 		return -1;
 	int cancel = api_enter();
-	int ret = api_connect(fd, &a, NULL, cancel);
+	int ret = do_connect(fd, &a, cancel);
 	api_leave(cancel);
 	return ret;
+}
+
+/* ---- socket and connect in one step ---------------------------------------------------------- */
+
+struct dial {
+	int engine_end;
+	size_t filler;
+	uint64_t cookie;
+	const struct addr *remote;
+	const char *name;
+	struct sock_config *cfg;
+};
+
+static int run_dial(struct engine *e, void *arg)
+{
+	const struct dial *d = arg;
+	if (sock_cmd_socket(e, d->engine_end, d->cookie, d->remote->sa.sa_family))
+		return -1;
+	if (!sock_cmd_connect(e, d->cookie, d->filler, d->remote, d->name, d->cfg))
+		return 0;
+	int saved = errno;
+	sfresh_free((struct sfresh *)sock_find(e, d->cookie), true);
+	return fail(saved);
+}
+
+static int dial(struct dial *d)
+{
+	int pair[2];
+	if (pair_make(pair, SOCK_CLOEXEC, &d->cookie))
+		return -1;
+	ssize_t filler = pair_block(pair[0], BLOCK_MAILBOX);
+	d->engine_end = pair[1];
+	d->filler = (size_t)filler;
+	int failed = filler < 0 || engine_call(run_dial, d);
+	api_close(pair[1]);
+	if (failed) {
+		api_close(pair[0]);
+		return -1;
+	}
+	fcntl(pair[0], F_SETFD, 0);
+	return pair[0];
+}
+
+int api_dial(const struct addr *remote, const char *name, const struct qsock_config *settings, struct qsock_error *err)
+{
+	struct qsock_config whole;
+	memset(err, 0, sizeof(*err));
+	if (settings_import(settings, SIZE_MAX, &whole))
+		return -1;
+	struct sock_config *cfg = sock_config_get(&whole, false, err);
+	if (!cfg)
+		return fail(err->os_errno);
+	struct dial d = { .remote = remote, .name = cfg->server_name ? cfg->server_name : name, .cfg = cfg };
+	api_fork_hold();
+	int fd = dial(&d);
+	api_fork_release();
+	if (fd >= 0) {
+		api_remember(d.cookie, SOCK_CONNECTION);
+		return fd;
+	}
+	int saved = errno;
+	sock_config_put(cfg);
+	return fail(saved);
 }
 
 /* ---- names ------------------------------------------------------------------------------ */

@@ -7,10 +7,15 @@
 #include <bsd/stdlib.h>
 #include <bsd/sys/queue.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
+#include "crypto/hkdf.h"
 
 #define CACHE_IDLE 8	/* configurations kept that nobody uses at the moment */
 #define CID_LEN 8	/* bytes of the connection IDs we issue */
@@ -59,6 +64,7 @@ static void entry_free(struct entry *e)
 	mem_free(e->config.server_name);
 	mem_free(e->config.session_file);
 	mem_free(e->key);
+	explicit_bzero(e->config.reset_secret, sizeof(e->config.reset_secret));
 	mem_free(e);
 }
 
@@ -100,6 +106,27 @@ void sock_endpoint_defaults(struct endpoint_config *out)
 	memcpy(out->token_key, secrets.token, sizeof(out->token_key));
 }
 
+/* A server that is started anew shall be able to tell its clients so, RFC 9000 10.3.2: hence a secret that follows from
+ * the private key. It must not hold for anyone who may be running beside it, or packets led astray would end living
+ * connections, 21.11: so it is of this system, since it was started, in this network namespace; and not for ports that
+ * processes share. The port's address comes in later. */
+static void stable_reset_secret(const struct tls_config *tls, uint8_t secret[32])
+{
+	uint8_t of_key[32];
+	char place[128] = "";
+	struct stat ns;
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, place, 40);
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0 || stat("/proc/self/ns/net", &ns) || !tls_config_secret(tls, "libqsock stateless reset", of_key))
+		return;
+	n += snprintf(place + n, sizeof(place) - (size_t)n, "/%ju/%ju", (uintmax_t)ns.st_dev, (uintmax_t)ns.st_ino);
+	if (hmac(HASH_SHA256, of_key, sizeof(of_key), (const uint8_t *)place, (size_t)n, secret))
+		memcpy(secret, secrets.reset, sizeof(secrets.reset));
+	explicit_bzero(of_key, sizeof(of_key));
+}
+
 static struct entry *entry_new(const struct config_parsed *p, struct qsock_error *err)
 {
 	char text[sizeof(err->reason)];
@@ -117,7 +144,11 @@ static struct entry *entry_new(const struct config_parsed *p, struct qsock_error
 	e->refs = 1;
 	set_conn(p->is_server ? &e->config.server : &e->config.client, c, tls);
 	e->config.reuse_port = c->flags & QSOCK_CONFIG_REUSEPORT;
+	e->config.no_resumption = c->flags & QSOCK_CONFIG_NO_RESUMPTION;
 	e->config.linger_ms = c->linger_ms;
+	memcpy(e->config.reset_secret, secrets.reset, sizeof(secrets.reset));
+	if (p->is_server && !e->config.reuse_port)
+		stable_reset_secret(tls, e->config.reset_secret);
 	e->config.session_id = config_session_id(p);
 	e->config.server_name = c->server_name ? mem_strdup(c->server_name) : NULL;
 	e->config.session_file = p->session_file ? mem_strdup(p->session_file) : NULL;

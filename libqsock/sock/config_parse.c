@@ -17,7 +17,7 @@
 
 #define FLAGS_KNOWN                                                                                        \
 	(QSOCK_CONFIG_INSECURE | QSOCK_CONFIG_RETRY | QSOCK_CONFIG_CLIENT_CERT | QSOCK_CONFIG_NO_ECN |     \
-	 QSOCK_CONFIG_REUSEPORT | QSOCK_CONFIG_CLIENT_CERT_OPTIONAL)
+	 QSOCK_CONFIG_REUSEPORT | QSOCK_CONFIG_CLIENT_CERT_OPTIONAL | QSOCK_CONFIG_NO_RESUMPTION)
 
 int config_complain(struct qsock_error *err, int os_errno, const char *fmt, ...)
 {
@@ -133,7 +133,7 @@ static int parse_certs(struct config_parsed *p, char *sni_list, struct qsock_err
 	}
 	for (char *item; (item = strsep(&sni_list, ","));) {
 		if (!parse_sni_item(&p->certs[n++], item))
-			return config_complain(err, EINVAL, "sni_certs: \"%.80s\" is not of the form name=cert:key", item);
+			return config_complain(err, EINVAL, "sni_certs: \"%.80s\" is not name=cert:key", item);
 	}
 	p->tls.certs = p->certs;
 	p->tls.cert_count = n;
@@ -200,6 +200,7 @@ static int parse_trust(struct config_parsed *p, struct qsock_error *err)
 	if (flags & ~(uint32_t)FLAGS_KNOWN)
 		return config_complain(err, EINVAL, "flags: 0x%x is not known", flags & ~(uint32_t)FLAGS_KNOWN);
 	p->tls.ca_file = p->c.ca_file;
+	p->tls.no_tickets = flags & QSOCK_CONFIG_NO_RESUMPTION;
 	if (!p->is_server) {
 		p->tls.verify = flags & QSOCK_CONFIG_INSECURE ? TLS_VERIFY_INSECURE : TLS_VERIFY_DEFAULT;
 		if (p->tls.verify == TLS_VERIFY_INSECURE && p->tls.pin_count)

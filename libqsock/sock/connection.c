@@ -78,6 +78,7 @@ struct sconn *sconn_accepted(struct sport *p, struct conn *conn)
 	if (!c)
 		return NULL;
 	attach(c, conn);
+	c->linger_ms = p->listener->cfg->linger_ms;
 	c->established = true;
 	return c;
 }
@@ -96,6 +97,7 @@ int sconn_make_end(struct sconn *c)
 		close(fd[1]);
 		return -1;
 	}
+	c->source.sole = true;
 	c->app_end = fd[0];
 	if (!c->over) {
 		c->credit_news = true;
@@ -109,15 +111,16 @@ static struct conn *start_client(struct sconn *c, const struct addr *remote)
 	uint8_t token[1024];
 	size_t token_len, session_len;
 	struct sock_config *cfg = c->cfg;
-	const uint8_t *p = sessions_take_token(cfg, c->server_name, remote, &token_len);
+	struct engine *e = c->side->engine;
+	const uint8_t *p = sessions_take_token(e, cfg, c->server_name, remote, &token_len);
 	if (token_len > sizeof(token))
 		token_len = 0;
 	if (token_len)
 		memcpy(token, p, token_len);
-	p = sessions_find(cfg, c->server_name, remote, &session_len);
+	p = sessions_find(e, cfg, c->server_name, remote, &session_len);
 	cfg->client.limits.pool = c->side->pool;
 	return endpoint_connect(port_endpoint(c->port->port), &cfg->client, port_local(c->port->port), remote,
-				c->server_name, token, token_len, p, session_len, engine_now_us(c->side->engine));
+				c->server_name, token, token_len, p, session_len, engine_now_us(e));
 }
 
 int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, const char *server_name,
@@ -129,6 +132,7 @@ int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, co
 	struct sconn *c = sconn_new(f->port);
 	if (c) {
 		c->cfg = cfg;
+		c->linger_ms = cfg->linger_ms;
 		c->server_name = server_name ? mem_strdup(server_name) : NULL;
 		if (c->server_name || !server_name)
 			conn = start_client(c, remote);
@@ -297,25 +301,23 @@ static bool take_records(struct sconn *c, int most)
 {
 	struct record r;
 	int fds[2];
+	bool more = true;
 	if (!c->established || c->source.fd < 0)
 		return true;	/* connecting: there is filler in it */
-	while (most--) {
-		int got = mailbox_recv_retaining(c->source.fd, &r, fds);
+	while (more && most--) {
+		if (!engine_has_slots(c->side->engine)) {
+			sconn_retry_later(c);
+			return false;
+		}
+		int got = mailbox_recv_retaining(c->source.fd, &r, fds, &more);
 		if (got > 0)
 			on_record(c, &r, fds);
-		if (got >= 0)
-			continue;
-		if (errno == EPROTO)
+		else if (got < 0 && errno == EPROTO)
 			drop_garbage(c->source.fd);
-		else if (errno != EAGAIN)
-			break;
-		return true;
 	}
-	if (most < 0)
+	if (more)
 		source_set(c->side->engine, &c->source, c->source.interest);
-	else
-		sconn_retry_later(c);
-	return false;
+	return !more;
 }
 
 void side_take_records(struct side *side)
@@ -331,8 +333,8 @@ static void ready(struct source *src, uint32_t events)
 	struct sconn *c = owner_of(src, struct sconn, source);
 	struct side *side = c->side;
 	c->want_out = false;	/* if that was not it, the next attempt sets it again */
-	bool all = !(events & EPOLLIN) || take_records(c, RECORDS_PER_TURN);
-	if (all && events & EPOLLHUP)
+	c->hung_up |= (events & EPOLLHUP) != 0;
+	if (take_records(c, RECORDS_PER_TURN) && c->hung_up)
 		sconn_abandon(c);
 	else
 		sconn_defer(c);
@@ -344,13 +346,16 @@ static void retry(struct timer *t)
 	struct sconn *c = owner_of(t, struct sconn, retry);
 	struct side *side = c->side;
 	struct sstream *s;
+	if (take_records(c, RECORDS_PER_TURN) && c->hung_up && !c->gone) {
+		sconn_abandon(c);
+		side_work(side);
+		return;
+	}
 	TAILQ_FOREACH(s, &c->streams, link) {
 		if (s->retry)
 			sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
 		s->retry = false;
 	}
-	if (c->source.fd >= 0)		/* records may be left */
-		source_set(side->engine, &c->source, c->source.interest);
 	c->credit_news = true;
 	sconn_defer(c);
 	side_work(side);
@@ -417,7 +422,7 @@ void sconn_event(struct sconn *c, const struct conn_event *ev)
 	case CONN_EV_TOKEN:
 		conn_info(c->conn, &info);
 		(ev->type == CONN_EV_TOKEN ? sessions_store_token : sessions_store)
-			(c->cfg, c->server_name, &info.remote, ev->data, ev->len);
+			(c->side->engine, c->cfg, c->server_name, &info.remote, ev->data, ev->len);
 		return;
 	case CONN_EV_CLOSED:
 		on_closed(c);

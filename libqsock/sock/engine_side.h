@@ -91,7 +91,11 @@ struct sport {
 	unsigned users;			/* bound fresh sockets, listeners, connections */
 	struct slisten *listener;	/* NULL: nobody listens */
 	bool for_clients;		/* the shared port of unbound clients */
-	struct sock_config *configs[SPORT_CONFIGS_MAX];	/* of listeners: half-open connections use them */
+	struct sport_config {		/* of listeners: half-open connections use them */
+		struct sock_config *cfg;
+		struct conn_config server;	/* cfg's, with the reset key of this port */
+		uint8_t reset_key[32];
+	} configs[SPORT_CONFIGS_MAX];
 	unsigned n_configs;
 	struct deferred reap;
 };
@@ -100,8 +104,8 @@ struct sport *sport_bind(struct side *side, const struct addr *a, bool reuse_por
 struct sport *sport_for_clients(struct side *side, int family);
 struct sport *sport_get(struct sport *p);
 void sport_put(struct sport *p);
-/* Keep the configuration of a listener as long as the port. -1/ENOBUFS */
-int sport_keep_config(struct sport *p, struct sock_config *cfg);
+/* Keep the configuration of a listener as long as the port. What its connections shall use; NULL/ENOBUFS */
+const struct conn_config *sport_keep_config(struct sport *p, struct sock_config *cfg);
 void sport_free(struct sport *p);
 
 /* ---- listener.c -------------------------------------------------------------- */
@@ -134,8 +138,9 @@ struct sconn {
 	int app_end;			/* accepted, not yet delivered; -1 */
 	size_t filler;			/* connecting: bytes that keep the application's end blocked */
 	bool owes_go;			/* delivered; see pair_go */
+	uint32_t linger_ms;		/* what its configuration says */
 	bool established, over, drained;
-	bool gone;			/* the application closed its last copy */
+	bool hung_up, gone;		/* the application closed its last copy; and all it sent before was taken */
 	bool want_out;
 	struct qsock_error cause;	/* over: of what; obj.error stays empty at a clean end */
 	struct sstream_list streams;	/* all that exist */
@@ -195,6 +200,7 @@ struct sstream {
 	bool todo_drain, todo_fill;	/* in_work: why */
 	bool stopped;			/* the peer's STOP_SENDING is to be acted upon */
 	bool head_sent;			/* the first byte in the engine's queue was forwarded already */
+	bool emptied;			/* nothing is left there: who has gone needs no retained byte */
 	bool shut;			/* the application writes no more: what is queued is the rest */
 	bool gone;			/* and reads no more */
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */

@@ -77,6 +77,19 @@ static bool idle(struct engine *e)
 	return false;
 }
 
+/* The most patient connection decides. */
+static uint64_t linger_us(struct engine *e)
+{
+	struct side *side = side_of(e);
+	const struct sconn *c;
+	uint64_t ms = 0;
+	if (!side)
+		return 0;
+	TAILQ_FOREACH(c, &side->conns, link)
+		ms = c->linger_ms > ms ? c->linger_ms : ms;
+	return ms * 1000;
+}
+
 /* The time for lingering is over: let the peers know at once that not all of it came. */
 static void cut_off(struct side *side)
 {
@@ -117,6 +130,7 @@ static void ended(struct engine *e)
 		sconn_free(c);
 	while ((p = TAILQ_FIRST(&side->ports)))
 		sport_free(p);
+	sessions_write();
 	graves_clear(side);
 	if (side->pool)
 		blockpool_fini(side->pool);
@@ -128,6 +142,7 @@ static void ended(struct engine *e)
 /* Called and not a constructor: of an archive only what is called gets linked. */
 void sock_register(void)
 {
-	static const struct engine_hooks hooks = { .started = started, .stop = stop, .idle = idle, .ended = ended };
+	static const struct engine_hooks hooks = { .started = started, .stop = stop, .idle = idle, .ended = ended,
+						   .linger_us = linger_us };
 	engine_set_hooks(&hooks);
 }

@@ -94,7 +94,8 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog)
 	struct side *side = side_of(e);
 	struct slisten *l = mem_zalloc(sizeof(*l));
 	uint64_t cookie = f->obj.cookie;
-	if (!l || sport_keep_config(f->port, cfg) || source_move(e, &f->source, &l->source, ready)) {
+	const struct conn_config *conn_cfg = l ? sport_keep_config(f->port, cfg) : NULL;
+	if (!conn_cfg || source_move(e, &f->source, &l->source, ready)) {
 		mem_free(l);
 		errno = errno ? errno : ENOMEM;
 		return -1;
@@ -110,9 +111,8 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog)
 	if (size > MAILBOX_MIN)
 		setsockopt(l->source.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	l->port->listener = l;
-	cfg->server.limits.pool = side->pool;
 	endpoint_retry(port_endpoint(l->port->port), cfg->endpoint.retry);
-	endpoint_listen(port_endpoint(l->port->port), &cfg->server);
+	endpoint_listen(port_endpoint(l->port->port), conn_cfg);
 	set_refusing(l);
 	return 0;
 }

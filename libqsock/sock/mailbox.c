@@ -98,12 +98,13 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 /* The queue holds the retained byte, then records: take the old byte and all of
  * the record but its last byte, which is padding. What is taken and no whole record is lost, descriptors and all: our
  * own callers never write such. */
-int mailbox_recv_retaining(int fd, struct record *r, int fds[2])
+int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more)
 {
 	char old;
 	struct iovec iov[2] = { { &old, 1 }, { r, sizeof(*r) - 1 } };
 	int queued = 0;
 	fds[0] = fds[1] = -1;
+	*more = false;
 	if (ioctl(fd, FIONREAD, &queued))
 		return -1;
 	if (queued <= 1) {
@@ -114,8 +115,7 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2])
 		errno = EPROTO;
 		return -1;
 	}
-	if (slot_free(fd))
-		return -1;
+	*more = queued > (int)sizeof(*r) + 1;
 	((uint8_t *)r)[sizeof(*r) - 1] = 0;
 	return recv_record(fd, iov, 2, sizeof(*r), fds, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0;
 }

@@ -63,14 +63,14 @@ static ssize_t fill_up(int fd, const char *filler, size_t piece)
 }
 
 /* AF_UNIX polls writable while what is queued stays below a quarter of SO_SNDBUF, and sending fails from the whole of
- * it on. The byte that is left in the end is a piece of its own, well below the quarter. */
+ * it on. What is left in the end counts as the whole last piece, which is well below the quarter. */
 ssize_t pair_block(int app_fd, int buffer)
 {
 	static const char filler[BLOCK_MAILBOX / 2];
 	if (set_buffer(app_fd, buffer))
 		return -1;
 	ssize_t most = send(app_fd, filler, (size_t)buffer / 2, MSG_DONTWAIT | MSG_NOSIGNAL);
-	ssize_t rest = fill_up(app_fd, filler, 1);
+	ssize_t rest = fill_up(app_fd, filler, (size_t)buffer / 32);
 	if (most > 0 && rest > 0)
 		return most + rest;
 	errno = ENOBUFS;

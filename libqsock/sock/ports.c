@@ -5,8 +5,10 @@
 #include "sock/engine_side.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/mem.h"
+#include "crypto/hkdf.h"
 
 /* A connection that nobody has taken: from its first packet to its handshake's end it belongs to the endpoint alone. */
 static void stranger_event(struct sport *p, struct conn *c, const struct conn_event *ev)
@@ -49,7 +51,8 @@ void sport_free(struct sport *p)
 	TAILQ_REMOVE(&p->side->ports, p, link);
 	port_free(p->port);
 	while (p->n_configs)
-		sock_config_put(p->configs[--p->n_configs]);
+		sock_config_put(p->configs[--p->n_configs].cfg);
+	explicit_bzero(p->configs, sizeof(p->configs));
 	mem_free(p);
 }
 
@@ -127,15 +130,22 @@ struct sport *sport_for_clients(struct side *side, int family)
 	return p;
 }
 
-int sport_keep_config(struct sport *p, struct sock_config *cfg)
+const struct conn_config *sport_keep_config(struct sport *p, struct sock_config *cfg)
 {
 	for (unsigned i = 0; i < p->n_configs; i++)
-		if (p->configs[i] == cfg)
-			return 0;
-	if (p->n_configs == SPORT_CONFIGS_MAX) {
+		if (p->configs[i].cfg == cfg)
+			return &p->configs[i].server;
+	struct sport_config *c = &p->configs[p->n_configs];
+	const struct addr *at = port_local(p->port);
+	if (p->n_configs == SPORT_CONFIGS_MAX ||
+	    hmac(HASH_SHA256, cfg->reset_secret, sizeof(cfg->reset_secret), (const uint8_t *)at, addr_len(at), c->reset_key)) {
 		errno = ENOBUFS;
-		return -1;
+		return NULL;
 	}
-	p->configs[p->n_configs++] = sock_config_ref(cfg);
-	return 0;
+	c->cfg = sock_config_ref(cfg);
+	c->server = cfg->server;
+	c->server.reset_key = c->reset_key;
+	c->server.limits.pool = p->side->pool;
+	p->n_configs++;
+	return &c->server;
 }

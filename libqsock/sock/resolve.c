@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define BACKLOG 4096
@@ -24,16 +25,15 @@ __attribute__((format(printf, 2, 3))) static int fail(int os_errno, const char *
 	return -1;
 }
 
-/* fd's own cause if it knows one; else errno and what was being done. */
-static void remember_failure(int fd, const char *doing, const char *host, const char *service)
+/* The cause that is known already, or to fd (>= 0); else errno and what was being done. */
+static void remember_failure(int fd, struct qsock_error *err, const char *doing, const char *host, const char *service)
 {
-	struct qsock_error err = { .kind = QSOCK_ERR_NONE };
 	char text[128];
 	int code = errno;
 	if (fd >= 0)
-		api_error_of(fd, &err);
-	if (err.kind != QSOCK_ERR_NONE)
-		*api_thread_error() = err;
+		api_error_of(fd, err);
+	if (err->kind != QSOCK_ERR_NONE)
+		*api_thread_error() = *err;
 	else
 		fail(code, "%s %s:%s: %s", doing, host ? host : "*", service, strerror_r(code, text, sizeof(text)));
 	errno = code;
@@ -59,26 +59,21 @@ static bool split_host(const char *host, char bare[NI_MAXHOST], char name[NI_MAX
 	return true;
 }
 
-static int resolve_errno(int code)
+/* getaddrinfo takes 65537 for 1. */
+static bool port_too_large(const char *service)
 {
-	switch (code) {
-	case EAI_MEMORY:
-		return ENOMEM;
-	case EAI_SERVICE:
-		return EINVAL;
-	default:
-		return EHOSTUNREACH;
-	}
+	return service[strspn(service, "0123456789")] == '\0' && strtoul(service, NULL, 10) > UINT16_MAX;
 }
 
 static int resolve(const char *host, const char *service, int family, struct addrinfo **out)
 {
 	struct addrinfo hints = { .ai_family = family, .ai_socktype = SOCK_DGRAM, .ai_flags = host ? 0 : AI_PASSIVE };
-	int code = getaddrinfo(host, service, &hints, out);
+	int code = port_too_large(service) ? EAI_SERVICE : getaddrinfo(host, service, &hints, out);
 	if (!code)
 		return 0;
-	const char *what = code == EAI_SERVICE ? service : host;
-	return fail(resolve_errno(code), "%s: %s", what ? what : "*", gai_strerror(code));
+	if (code == EAI_SERVICE)
+		return fail(EINVAL, "%s: no such port or service", service);
+	return fail(code == EAI_MEMORY ? ENOMEM : EHOSTUNREACH, "%s: %s", host ? host : "*", gai_strerror(code));
 }
 
 /* ---- dial ------------------------------------------------------------------------ */
@@ -87,19 +82,19 @@ static int connect_to(const struct addrinfo *ai, const char *name, const struct 
 		      const char *service, int cancel)
 {
 	struct addr remote;
+	struct qsock_error err = { .kind = QSOCK_ERR_NONE };
 	volatile int ret = -1;	/* the cleanup macros may be a setjmp */
-	int fd = qsock_socket(ai->ai_family, SOCK_STREAM, 0);
+	int fd = api_addr_in(ai->ai_addr, ai->ai_addrlen, &remote) ? -1 : api_dial(&remote, name, cfg, &err);
 	if (fd < 0) {
-		remember_failure(-1, "socket for", host, service);
+		remember_failure(-1, &err, "connect to", host, service);
 		return -1;
 	}
 	pthread_cleanup_push(api_close_cleanup, &fd);
-	if (!api_addr_in(ai->ai_addr, ai->ai_addrlen, &remote) && (!cfg || !api_set_config(fd, cfg, SIZE_MAX)))
-		ret = api_connect(fd, &remote, name, cancel);
+	ret = api_connect_wait(fd, cancel);
 	pthread_cleanup_pop(0);
 	if (!ret)
 		return fd;
-	remember_failure(fd, "connect to", host, service);
+	remember_failure(fd, &err, "connect to", host, service);
 	api_close(fd);
 	return -1;
 }
@@ -153,7 +148,7 @@ static int listen_at(const struct addrinfo *ai, const struct qsock_config *cfg, 
 	if (fd >= 0 && (!cfg || !api_set_config(fd, cfg, SIZE_MAX)) && !qsock_bind(fd, ai->ai_addr, ai->ai_addrlen) &&
 	    !qsock_listen(fd, BACKLOG))
 		return fd;
-	remember_failure(fd, "listen on", host, service);
+	remember_failure(fd, &(struct qsock_error){ .kind = QSOCK_ERR_NONE }, "listen on", host, service);
 	api_close(fd);
 	return -1;
 }

@@ -29,10 +29,11 @@
 struct sock_config {
 	struct conn_config client, server;	/* .tls is NULL for the role it was not made for */
 	struct endpoint_config endpoint;	/* retry and the like; keys are the process's */
+	uint8_t reset_secret[32];		/* servers: the same in the next process with this certificate, if possible */
 	char *server_name;			/* NULL: none given */
 	char *session_file;			/* absolute; NULL: none */
 	uint64_t session_id;			/* equal where resumption may be shared, in every run */
-	bool reuse_port;
+	bool reuse_port, no_resumption;
 	uint32_t linger_ms;
 };
 /* cfg may be NULL. NULL and errno on failure, *err filled (QSOCK_ERR_CONFIG and one line). */
@@ -46,14 +47,18 @@ void sock_config_flush(void);			/* forget those that nobody uses; for tests */
 
 /* Resumption (sessions.c; engine thread): the newest session blob and address token for a server, in memory and in
  * session_file if one is configured. Bounded: SESSIONS_MAX servers. key: server name or address, and the
- * configuration. */
-void sessions_store(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *p, size_t len);
-void sessions_store_token(struct sock_config *c, const char *name, const struct addr *remote, const uint8_t *p,
-			  size_t len);
+ * configuration. e NULL: files are written at once. */
+void sessions_store(struct engine *e, struct sock_config *c, const char *name, const struct addr *remote,
+		    const uint8_t *p, size_t len);
+void sessions_store_token(struct engine *e, struct sock_config *c, const char *name, const struct addr *remote,
+			  const uint8_t *p, size_t len);
 /* Borrowed until the next sessions_ call; *len 0 when there is none. A token is used once. */
-const uint8_t *sessions_find(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
-const uint8_t *sessions_take_token(struct sock_config *c, const char *name, const struct addr *remote, size_t *len);
-void sessions_flush(void);			/* forget what is in memory; for tests */
+const uint8_t *sessions_find(struct engine *e, struct sock_config *c, const char *name, const struct addr *remote,
+			     size_t *len);
+const uint8_t *sessions_take_token(struct engine *e, struct sock_config *c, const char *name, const struct addr *remote,
+				   size_t *len);
+void sessions_write(void);			/* the engine ends: what is not yet in the files */
+void sessions_flush(void);			/* forget what is in memory; for tests, while no engine runs */
 #define SESSIONS_MAX 64
 
 /* Tell the engine what to do at its start and stop; before the first engine_call. (lifecycle.c) */
@@ -143,8 +148,9 @@ _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
 int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
 int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
 /* The engine's side of recv, keeping the last byte queued. 1; 0: something was taken that is no record, or had more
- * descriptors than fit; -1/errno, nothing taken: EAGAIN none there, EPROTO less than a record there, EMFILE, ENOMEM. */
-int mailbox_recv_retaining(int fd, struct record *r, int fds[2]);
+ * descriptors than fit; -1/errno, nothing taken: EAGAIN none there, EPROTO less than a record there. more: another was
+ * there already; one that comes later makes a new edge. */
+int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */
 

@@ -58,7 +58,7 @@ void sstream_free(struct sstream *s, bool clean)
 	struct sconn *c = s->conn;
 	struct engine *e = s->obj.engine;
 	unlink_queues(s);
-	end_close(e, &s->source, clean);
+	end_close(e, &s->source, clean && !s->emptied);
 	drop_app_end(s);
 	if (s->stream) {
 		conn_stream_release(c->conn, s->stream);
@@ -255,6 +255,7 @@ static int make_end(struct sstream *s)
 		close(fd[1]);
 		return -1;
 	}
+	s->source.sole = true;
 	s->app_end = fd[0];
 	if (s->uni)
 		shutdown(fd[1], SHUT_RD);

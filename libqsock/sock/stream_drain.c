@@ -90,13 +90,14 @@ void sstream_drain(struct sstream *s)
 			stalled(s);
 			return;
 		}
-		ssize_t got = take(s, iov + 1, n, room, room == left);
+		ssize_t got = take(s, iov + 1, n, room, room == left && !s->gone);
 		conn_stream_commit(c, s->stream, got > 0 ? (size_t)got : 0);
 		if (got < 0) {
 			give_up(s);
 			return;
 		}
 		left -= (size_t)got;
+		s->emptied = s->gone && !left;
 	}
 	if (!s->shut)
 		return;

@@ -57,8 +57,10 @@ static bool move(struct sstream *s, int *end)
 static void on_reset(struct sstream *s)
 {
 	uint64_t code = s->stream->peer_reset_code;
-	s->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_STREAM_RESET, .by_peer = 1, .os_errno = ECONNRESET,
-					     .code = code };
+	/* If it was us who reset first, this is only the echo. */
+	if (s->obj.error.kind != QSOCK_ERR_STREAM_RESET)
+		s->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_STREAM_RESET, .by_peer = 1,
+						     .os_errno = ECONNRESET, .code = code };
 	if (s->tx == HALF_OPEN) {
 		conn_stream_reset(s->conn->conn, s->stream, code);
 		s->tx = HALF_CUT;

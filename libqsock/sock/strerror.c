@@ -112,6 +112,9 @@ static void describe(struct line *l, const struct qsock_error *err)
 	case QSOCK_ERR_REFUSED:
 		add(l, "connection refused");
 		break;
+	case QSOCK_ERR_UNREACHABLE:
+		add(l, "the peer is gone");
+		break;
 	case QSOCK_ERR_CONFIG:
 	case QSOCK_ERR_LOCAL:
 		add_system(l, err);

@@ -48,6 +48,8 @@ int backend_start(struct tls *t);
 int backend_feed(struct tls *t, const uint8_t *data, size_t len);
 /* Were all bytes given so far consumed? */
 bool backend_drained(const struct tls *t);
+/* tls_want_tx. */
+void backend_want_tx(struct tls *t);
 /* The handshake is complete: drop what only it needed. */
 void backend_done(struct tls *t);
 /* After SSL_free. Safe when backend_new failed. */

@@ -10,6 +10,7 @@
 
 #define TRUST_LEN 32
 #define SUM_LEN 16
+#define PEER_TAG 0xa3
 
 static bool sum_of(const uint8_t *p, size_t len, uint8_t sum[SUM_LEN])
 {
@@ -34,6 +35,45 @@ static const uint8_t *get(struct rd *r, size_t len_size, size_t *len)
 	return rd_bytes(r, *len);
 }
 
+/* Bytes of the DER element at p, its header among them; 0: there is no whole one. */
+static size_t element(const uint8_t *p, size_t len, size_t *header)
+{
+	struct rd r = rd_of(p, len);
+	rd_uint(&r, 1);
+	size_t n = (size_t)rd_uint(&r, 1);
+	if (n > 0x80 && n <= 0x84)
+		n = (size_t)rd_uint(&r, n & 0x7f);
+	else if (n >= 0x80)
+		return 0;
+	*header = len - rd_left(&r);
+	return r.failed || n > rd_left(&r) ? 0 : *header + n;
+}
+
+/* OpenSSL's session without the server's certificate, element [3]: nothing asks for it at a resumption, and to decode
+ * it costs more than all the rest. What looks otherwise than expected stays as it is. */
+static void put_lean(struct wr *w, const uint8_t *der, size_t len)
+{
+	size_t head, inner, at, n;
+	if (element(der, len, &head) != len || der[0] != 0x30) {
+		put(w, 2, der, len);
+		return;
+	}
+	for (at = head; (n = element(der + at, len - at, &inner)) && der[at] != PEER_TAG; at += n)
+		;
+	size_t left = len - head - n;
+	if (!n || left < 0x100) {
+		put(w, 2, der, len);
+		return;
+	}
+	wr_uint(w, 4 + left, 2);
+	wr_uint(w, 0x3082, 2);
+	wr_uint(w, left, 2);
+	wr_bytes(w, der + head, at - head);
+	wr_bytes(w, der + at + n, len - at - n);
+	if (left > 0xffff - 4)
+		w->failed = true;
+}
+
 uint8_t *session_encode(const struct session_blob *s, size_t *len)
 {
 	size_t cap = 1 + TRUST_LEN + 1 + s->alpn_len + 1 + s->name_len + 2 + s->params_len + 2 + s->der_len +
@@ -47,7 +87,7 @@ uint8_t *session_encode(const struct session_blob *s, size_t *len)
 	put(&w, 1, s->alpn, s->alpn_len);
 	put(&w, 1, s->name, s->name_len);
 	put(&w, 2, s->params, s->params_len);
-	put(&w, 2, s->der, s->der_len);
+	put_lean(&w, s->der, s->der_len);
 	uint8_t *sum = wr_claim(&w, SUM_LEN);
 	if (!sum || !sum_of(p, wr_len(&w) - SUM_LEN, sum)) {
 		mem_free(p);

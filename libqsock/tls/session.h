@@ -3,8 +3,8 @@
  *   version(1) | trust(32) | alpn<1> | server name<1> | parameters<2> | i2d_SSL_SESSION<2> | sum(16)
  *
  * <n>: a length of n bytes before. sum: SHA-256 of what is before, cut; a damaged session would not be
- * refused by the server but end the handshake. A session over 64 KB (OpenSSL puts the server's certificate in)
- * is not kept. RFC 9001 4.6, RFC 9000 7.4.1 */
+ * refused by the server but end the handshake. The server's certificate is left out of the session; one over
+ * 64 KB is not kept. RFC 9001 4.6, RFC 9000 7.4.1 */
 #ifndef TLS_SESSION_H
 #define TLS_SESSION_H
 

@@ -61,6 +61,9 @@ struct tls_config *tls_config_ref(struct tls_config *c);
 void tls_config_unref(struct tls_config *c);
 /* SPKI SHA-256 of the default certificate. false: none (client without). */
 bool tls_config_pin(const struct tls_config *c, uint8_t pin[32]);
+/* A secret that follows from the default certificate's private key: the same in every process that has the key. label:
+ * what it is for, up to 64 characters. false: no key, or one that does not leave its keeper. */
+bool tls_config_secret(const struct tls_config *c, const char *label, uint8_t secret[32]);
 /* Is the default certificate self-made? */
 bool tls_config_self_signed(const struct tls_config *c);
 
@@ -109,6 +112,10 @@ int tls_start(struct tls *t);
  * level (RFC 9001 4.1.3), for a ClientHello with a session id (8.4) and for a CertificateRequest after the
  * handshake (4.4); QE_NOMEM; QE_CRYPTO_LIB. The first error is latched. */
 int tls_recv(struct tls *t, enum level level, const uint8_t *data, size_t len);
+
+/* Client, between the server's first secret and completion: Handshake packets are about to be sent. Gives the secret for
+ * them if it is still owed and can be had, even after an error. */
+void tls_want_tx(struct tls *t);
 
 enum tls_state tls_state(const struct tls *t);
 /* Text of the latched error for logs and qsock_error: "certificate has expired", ... "" if none. */

@@ -431,6 +431,12 @@ int tls_recv(struct tls *t, enum level level, const uint8_t *data, size_t len)
 	return t->state == TLS_DONE ? recv_post(t, data, len) : feed(t, data, len);
 }
 
+void tls_want_tx(struct tls *t)
+{
+	if (t->ssl)
+		backend_want_tx(t);
+}
+
 enum tls_state tls_state(const struct tls *t) { return t->state; }
 const char *tls_error_text(const struct tls *t) { return t->text; }
 enum level tls_read_level(const struct tls *t) { return t->rx_level; }

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "crypto/pktkey.h"
 #include "tls/backend.h"
 #include "tls/record.h"
 #include "tls/tls_early.h"
@@ -17,6 +18,7 @@ struct backend {
 	BIO *in;			/* owned by the SSL */
 	struct record_key rx;		/* the peer's write key, as OpenSSL has it for reading */
 	struct transcript hellos;	/* client */
+	uint8_t server_secret[SECRET_MAX];	/* client: of the handshake, while hellos are kept */
 	bool hs_tx_given;		/* the client's handshake secret is out */
 };
 
@@ -81,15 +83,27 @@ static void on_handshake_secret(struct tls *t, bool of_server, const uint8_t *se
 	if (!rx)
 		return;
 	set_rx(t, LEVEL_HANDSHAKE, secret);
+	if (t->cfg->is_server || be->hs_tx_given)
+		transcript_fini(&be->hellos);
+	else
+		memcpy(be->server_secret, secret, len);
+}
+
+/* Only now: mostly the whole flight of the server came at once, and OpenSSL gave the key in its own time. An error does
+ * not matter: what is to be sent is the CONNECTION_CLOSE that tells it. */
+void backend_want_tx(struct tls *t)
+{
+	struct backend *be = t->be;
 	uint8_t client[SECRET_MAX];
-	if (t->cfg->is_server)
+	if (!be || be->hs_tx_given || t->cfg->is_server || t->rx_level != LEVEL_HANDSHAKE)
 		return;
-	if (!be->hs_tx_given && early_client_secret(t->ssl, tls_suite(t), &be->hellos, secret, client)) {
-		tls_emit_secret(t, LEVEL_HANDSHAKE, true, client, len);
+	if (early_client_secret(t->ssl, tls_suite(t), &be->hellos, be->server_secret, client)) {
 		be->hs_tx_given = true;
+		const uint16_t suite = tls_suite(t);
+		t->out->secret(t->arg, LEVEL_HANDSHAKE, true, suite, client, hash_len(suite_hash(suite)));
 		OPENSSL_cleanse(client, sizeof(client));
 	}
-	transcript_fini(&be->hellos);
+	backend_done(t);
 }
 
 static void on_app_secret(struct tls *t, bool of_server, const uint8_t *secret, size_t len)
@@ -196,7 +210,11 @@ int backend_feed(struct tls *t, const uint8_t *data, size_t len)
 /* OpenSSL reads whole records; what it leaves of one it refuses itself at a key change. */
 bool backend_drained(const struct tls *t) { return BIO_ctrl_pending(t->be->in) == 0; }
 
-void backend_done(struct tls *t) { transcript_fini(&t->be->hellos); }
+void backend_done(struct tls *t)
+{
+	transcript_fini(&t->be->hellos);
+	OPENSSL_cleanse(t->be->server_secret, sizeof(t->be->server_secret));
+}
 
 void backend_free(struct tls *t)
 {

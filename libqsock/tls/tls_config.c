@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "crypto/hkdf.h"
 #include "crypto/pktkey.h"
 #include "tls/backend.h"
 #include "tls/selfsigned.h"
@@ -449,6 +450,17 @@ bool tls_config_pin(const struct tls_config *c, uint8_t pin[32])
 	if (c->has_pin)
 		memcpy(pin, c->pin, PIN_LEN);
 	return c->has_pin;
+}
+
+bool tls_config_secret(const struct tls_config *c, const char *label, uint8_t secret[32])
+{
+	const EVP_PKEY *key = SSL_CTX_get0_privatekey(c->ctx);
+	unsigned char *der = NULL;
+	int len = key ? i2d_PrivateKey(key, &der) : 0;
+	bool ok = len > 0 && !hkdf_extract(HASH_SHA256, (const uint8_t *)label, strlen(label), der, (size_t)len, secret);
+	if (len > 0)
+		OPENSSL_clear_free(der, (size_t)len);
+	return ok;
 }
 
 bool tls_config_self_signed(const struct tls_config *c) { return c->self_signed; }

@@ -118,6 +118,8 @@ int backend_feed(struct tls *t, const uint8_t *data, size_t len)
 
 bool backend_drained(const struct tls *t) { return t->be->in_len == 0; }
 
+void backend_want_tx(struct tls *t) { }
+
 void backend_done(struct tls *t) { }
 
 void backend_free(struct tls *t)

@@ -574,7 +574,7 @@ static bool hook_idle(struct engine *e) { (void)e; return idle_after-- <= 0; }
 static void hook_ended(struct engine *e) { (void)e; report('e'); }
 static bool hook_never_idle(struct engine *e) { (void)e; return false; }
 
-static const struct engine_hooks reporting = { hook_started, hook_stop, hook_idle, hook_ended };
+static const struct engine_hooks reporting = { .started = hook_started, .stop = hook_stop, .idle = hook_idle, .ended = hook_ended };
 
 static void exit__running_engine__is_stopped_in_order(void **state)
 {

@@ -18,6 +18,9 @@ struct loopback {
 };
 int loopback_group_setup(void **state);		/* for cmocka: *state is a struct loopback */
 int loopback_group_teardown(void **state);
+void loopback_defaults(struct loopback *lb);	/* configurations as at the start; forgets the listener */
+/* The same certificates in another process: see programs.h. */
+struct loopback *loopback_attach(const char *dir, in_port_t port);
 
 /* A listener on a free port with lb->server. */
 void loopback_listen(struct loopback *lb);

@@ -130,6 +130,7 @@ static bool move(struct side *from, struct side *to, size_t chunk)
 			abort();
 		memcpy(copy, p.data + off, n);
 		to->error = tls_recv(to->t, p.level, copy, n);
+		tls_want_tx(to->t);	/* as one who acknowledges at once */
 		to->fed[p.level] += n;
 		free(copy);
 		off += n;

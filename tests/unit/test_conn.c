@@ -216,6 +216,35 @@ static void conn_loss__twenty_percent__still_exact(void **state)
 	}
 }
 
+static void conn_unreachable__peer_alive__doubt_is_settled(void **state)
+{
+	struct connpair p;
+	connpair_init(&p, 9);
+	connpair_handshake(&p);
+	conn_unreachable(p.client, 111, p.now_us);
+	connpair_run(&p, p.now_us + 5000000);
+	assert_false(p.closed[0] || p.closed[1]);
+	connpair_fini(&p);
+}
+
+static bool lose_all(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	return true;
+}
+
+static void conn_unreachable__peer_silent__ends_soon(void **state)
+{
+	struct connpair p;
+	connpair_init(&p, 10);
+	connpair_handshake(&p);
+	p.filter = lose_all;
+	conn_unreachable(p.client, 111, p.now_us);
+	connpair_run(&p, p.now_us + 1000000);
+	assert_true(p.closed[0] && p.drained[0]);
+	assert_int_equal(conn_error(p.client)->kind, CONN_ERR_UNREACHABLE);
+	connpair_fini(&p);
+}
+
 static int no_leak(void **state)
 {
 	assert_int_equal(mem_test_live(), *(int64_t *)*state);
@@ -244,6 +273,8 @@ int main(void)
 		T(conn_keepalive__silence__stays_open),
 		T(conn_reset__both_ways__codes_arrive),
 		T(conn_loss__twenty_percent__still_exact),
+		T(conn_unreachable__peer_alive__doubt_is_settled),
+		T(conn_unreachable__peer_silent__ends_soon),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -158,7 +158,7 @@ static void mailbox_recv_retaining__leaves_one_byte(void **state)
 {
 	struct record in;
 	int got[2];
-	assert_int_equal(mailbox_recv_retaining(pair[1], &in, got), -1);
+	assert_int_equal(mailbox_recv_retaining(pair[1], &in, got, &(bool){ 0 }), -1);
 	assert_int_equal(errno, EAGAIN);
 	for (int round = 0; round < 3; round++) {
 		for (uint64_t i = 1; i <= 3; i++) {
@@ -166,7 +166,7 @@ static void mailbox_recv_retaining__leaves_one_byte(void **state)
 			assert_int_equal(mailbox_send(pair[0], &r, i == 2 ? none : (int[2]){ pair[0], -1 }, 0), 0);
 		}
 		for (uint64_t i = 1; i <= 3; i++) {
-			assert_int_equal(mailbox_recv_retaining(pair[1], &in, got), 1);
+			assert_int_equal(mailbox_recv_retaining(pair[1], &in, got, &(bool){ 0 }), 1);
 			struct record want = record_of(i);
 			assert_memory_equal(&in, &want, sizeof(want));
 			assert_int_equal(got[0] >= 0, i != 2);
@@ -174,7 +174,7 @@ static void mailbox_recv_retaining__leaves_one_byte(void **state)
 				close(got[0]);
 			assert_int_equal(queued(pair[1]), 1 + (3 - (int)i) * RECORD_SIZE);
 		}
-		assert_int_equal(mailbox_recv_retaining(pair[1], &in, got), -1);
+		assert_int_equal(mailbox_recv_retaining(pair[1], &in, got, &(bool){ 0 }), -1);
 		assert_int_equal(errno, EAGAIN);
 	}
 }
@@ -188,7 +188,7 @@ static void mailbox_recv_retaining__garbage__eproto_and_one_byte_left_at_least(v
 		int got[2];
 		char sink[256];
 		assert_int_equal(write(pair[0], junk, n), n);
-		assert_int_equal(mailbox_recv_retaining(pair[1], &in, got), -1);
+		assert_int_equal(mailbox_recv_retaining(pair[1], &in, got, &(bool){ 0 }), -1);
 		assert_int_equal(errno, EPROTO);
 		assert_true(queued(pair[1]) >= 1);
 		assert_int_equal(read(pair[1], sink, n), n);

@@ -55,6 +55,15 @@ static bool resumes(struct tls_config *c, struct tls_config *s, const char *name
 	return resumed;
 }
 
+static void assert_no_certificate(struct tls_config *s, const uint8_t *blob, size_t len)
+{
+	uint8_t *der = NULL;
+	int n = i2d_X509(SSL_CTX_get0_certificate(s->ctx), &der);
+	assert_true(n > 0);
+	assert_null(memmem(blob, len, der, (size_t)n));
+	OPENSSL_free(der);
+}
+
 static void tls__session__resumes(void **state)
 {
 	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
@@ -66,6 +75,7 @@ static void tls__session__resumes(void **state)
 	take_session(c, s, blob, &len);
 	assert_true(tls_session_params(blob, len, &params, &params_len));
 	assert_int_equal(params_len, strlen(SERVER_PARAMS));
+	assert_no_certificate(s, blob, len);
 	assert_memory_equal(params, SERVER_PARAMS, params_len);
 	assert_true(resumes(c, s, "a.example", blob, len));
 	assert_true(resumes(c, s, "A.Example.", blob, len));
