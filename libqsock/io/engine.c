@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -260,15 +259,6 @@ void engine_stop(uint64_t linger_us)
 }
 
 /* ---- on the engine thread ------------------------------------------------ */
-
-int engine_take_fd(struct engine *e, int app_fd)
-{
-	if (e->self_pidfd < 0)
-		e->self_pidfd = pidfd_open(getpid(), 0);
-	if (e->self_pidfd < 0)
-		return -1;
-	return pidfd_getfd(e->self_pidfd, app_fd, 0);
-}
 
 /* Hardly a source has more than one other descriptor beside it, so the table is looked at only when it may be near its
  * limit. */

@@ -40,7 +40,7 @@ void api_remember(uint64_t cookie, enum sock_kind kind);
 
 /* A question to the engine about fd. run is called on the engine thread with the cookie filled in, when the object is
  * known there, living or dead; the rest is the asker's own. Returns what run does (errno carried over), or -1: EBADF,
- * ENOTSOCK, EOPNOTSUPP (unknown in this process). */
+ * ENOTSOCK, EOPNOTSUPP (unknown in this process). run may take fd, see engine_call_with_fd. */
 struct api_call {
 	int (*run)(struct engine *e, struct api_call *c);
 	uint64_t cookie;

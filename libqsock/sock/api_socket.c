@@ -37,7 +37,7 @@ static int make_socket(int domain, int type)
 	if (pair_make(pair, SOCK_CLOEXEC, &n.cookie))
 		return -1;
 	n.engine_end = pair[1];
-	int failed = engine_call(run_socket, &n);
+	int failed = engine_call_with_fd(run_socket, &n, n.engine_end);
 	api_close(pair[1]);
 	if (!failed && !(type & SOCK_CLOEXEC))
 		failed = fcntl(pair[0], F_SETFD, 0);
@@ -319,7 +319,7 @@ static int dial(struct dial *d)
 	ssize_t filler = pair_block(pair[0], BLOCK_MAILBOX);
 	d->engine_end = pair[1];
 	d->filler = (size_t)filler;
-	int failed = filler < 0 || engine_call(run_dial, d);
+	int failed = filler < 0 || engine_call_with_fd(run_dial, d, d->engine_end);
 	api_close(pair[1]);
 	if (failed) {
 		api_close(pair[0]);
