@@ -286,6 +286,12 @@ static void on_record(struct sconn *c, const struct record *r, const int fds[2])
 	sstream_open(c, fds[0], fds[1], r->cookie, uni, slow ? r->filler : 0);
 }
 
+static bool holds_more(int fd)
+{
+	int queued = 0;
+	return !ioctl(fd, FIONREAD, &queued) && queued > 1;
+}
+
 /* Less than a record was written there by a program that does not know what it holds: drop it. */
 static void drop_garbage(int fd)
 {
@@ -305,7 +311,8 @@ static bool take_records(struct sconn *c, int most)
 	if (!c->established || c->source.fd < 0)
 		return true;	/* connecting: there is filler in it */
 	while (more && most--) {
-		if (!engine_has_slots(c->side->engine)) {
+		/* Without any, what has come to its end must end all the same: that is what makes room. */
+		if (!engine_has_slots(c->side->engine) && holds_more(c->source.fd)) {
 			sconn_retry_later(c);
 			return false;
 		}
