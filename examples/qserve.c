@@ -173,13 +173,16 @@ int main(int argc, char **argv)
 	if (optind + 1 != argc)
 		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert C --key K] [--retry] DIR\n", stderr), 2;
 	signal(SIGPIPE, SIG_IGN);
+	sigset_t all, before;		/* signals come while we sleep, never between that and the check of stop */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
 	if (start(argv[optind], host, port, &cfg))
 		return 1;
 	while (!stop) {
 		struct epoll_event ev[64];
-		int n = epoll_wait(epfd, ev, 64, -1);
+		int n = epoll_pwait(epfd, ev, 64, -1, &before);
 		for (int i = 0; i < n; i++) {
 			struct item *it = ev[i].data.ptr;
 			if (it->kind != STREAM) accept_some(it);

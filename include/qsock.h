@@ -223,7 +223,7 @@ enum qsock_error_kind {
 	QSOCK_ERR_REFUSED,		/* ICMP or CONNECTION_REFUSED */
 	QSOCK_ERR_UNREACHABLE,		/* ICMP said the peer is gone, and it did not prove the contrary */
 	QSOCK_ERR_CONFIG,		/* reason: what is wrong with certificate, key, ALPN... */
-	QSOCK_ERR_LOCAL,		/* memory or a system call: os_errno */
+	QSOCK_ERR_LOCAL			/* memory or a system call: os_errno */
 };
 
 struct qsock_error {
