@@ -3,8 +3,9 @@
 #   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
+#   make check-leaks                         the examples under valgrind or, if that is old, LeakSanitizer (needs both variants)
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
-#   make install [PREFIX=/usr/local] [DESTDIR=]
+#   make install|uninstall [PREFIX=/usr/local] [DESTDIR=]
 # V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
 VARIANT ?= release
 CC ?= cc
@@ -121,18 +122,27 @@ check-layers: $(SHARED) $(call objects,$(SRC) $(PRELOAD_SRC))
 deps:
 	@tests/deps.sh
 
+check-leaks:
+	@tests/valgrind.sh
+
 JOBS ?= $(shell nproc)
 check: deps
 	$(MAKE) VARIANT=release -j$(JOBS) all tests
-	$(MAKE) VARIANT=release -j1 check-layers unit sim fd
+	$(MAKE) VARIANT=release -j1 check-layers check-install unit sim fd
 	$(MAKE) VARIANT=asan -j$(JOBS) all tests
 	$(MAKE) VARIANT=asan -j1 unit sim fd
+	$(MAKE) check-leaks
 	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j$(JOBS) all tests)
 	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j1 fd)
 
+# As somebody who has it installed: README's program, both libraries, C++.
+check-install:
+	@tests/install.sh
+
 check-openssl35: all
 	@tests/debian13.sh
-demo: all
+demo: deps
+	@$(MAKE) all
 	@tests/demo.sh
 interop: all $(PEER) $(O)/tests/interop/goquic
 	@tests/interop/run.sh $(O)/tests/interop
@@ -152,14 +162,22 @@ install: all
 	ln -sf $(notdir $(SHARED)) $(DEST_LIB)/$(SONAME)
 	ln -sf $(SONAME) $(DEST_LIB)/libqsock.so
 	$(if $(BIN),install -m 755 $(BIN) -t $(DESTDIR)$(PREFIX)/bin)
-	printf '%s\n' 'Name: qsock' 'Description: QUIC connections and streams as file descriptors' \
-		'Version: $(VERSION)' 'Requires.private: $(PKG)' 'Libs: -L$(LIBDIR) -lqsock' 'Libs.private: -pthread' \
-		'Cflags: -I$(PREFIX)/include' > $(DEST_LIB)/pkgconfig/qsock.pc
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' 'Name: qsock' \
+		'Description: QUIC connections and streams as file descriptors' 'Version: $(VERSION)' \
+		'Requires.private: $(PKG)' 'Libs: -L$${libdir} -lqsock' 'Libs.private: -pthread' \
+		'Cflags: -I$${includedir}' > $(DEST_LIB)/pkgconfig/qsock.pc
+	$(if $(DESTDIR),,@PATH=$$PATH:/sbin:/usr/sbin ldconfig 2> /dev/null || true)	# root's: so that it is found
+
+uninstall:
+	rm -f $(patsubst include/%,$(DESTDIR)$(PREFIX)/include/%,$(wildcard include/*.h)) \
+		$(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(BIN))) \
+		$(addprefix $(DEST_LIB)/,$(notdir $(LIB) $(SHARED) $(PRELOAD)) $(SONAME) libqsock.so pkgconfig/qsock.pc)
 
 clean:
 	rm -rf build
 
-.PHONY: all unit sim fd tests check-layers deps check check-openssl35 demo interop bench install clean
+.PHONY: all unit sim fd tests check-layers check-install check-leaks deps check check-openssl35 demo interop bench install \
+	uninstall clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,6 +1,7 @@
 /* echo_server: send back whatever arrives, on any number of connections and streams, in one poll loop.
  *     echo_server [PORT [CERT KEY]]
  * Try it with: echo_client --pin HASH localhost 4433 < FILE */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -98,8 +99,9 @@ static int echo(size_t i)
 static int start(const char *port, const struct qsock_config *cfg)
 {
 	struct qsock_error err;
+	struct sockaddr_in6 addr;	/* the port is at the same place for IPv4 */
 	char text[400], pin[65];
-	socklen_t len = sizeof(pin);
+	socklen_t len = sizeof(addr), pin_len = sizeof(pin);
 	int fd = qsock_serve(NULL, port, cfg);
 	if (fd < 0) {
 		qsock_error(-1, &err);
@@ -107,8 +109,9 @@ static int start(const char *port, const struct qsock_config *cfg)
 		return -1;
 	}
 	fcntl(fd, F_SETFL, O_NONBLOCK);
-	if (!qsock_getsockopt(fd, SOL_QUIC, QSOCK_PIN, pin, &len))
-		fprintf(stderr, "echo_server: UDP port %s, for clients: --pin %s\n", port, pin);
+	if (!qsock_getsockname(fd, (struct sockaddr *)&addr, &len) &&
+	    !qsock_getsockopt(fd, SOL_QUIC, QSOCK_PIN, pin, &pin_len))
+		fprintf(stderr, "echo_server: UDP port %u, for clients: --pin %s\n", ntohs(addr.sin6_port), pin);
 	return fd;
 }
 

@@ -3,6 +3,7 @@
  *     qcat -l [-p] PORT [--cert FILE --key FILE] [--alpn NAME]
  * Standard input goes out, what comes in goes to standard output. The end of either is passed on (half-close), and
  * qcat is done when both have ended. A connection that breaks is an error, never a quiet end. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -24,6 +25,8 @@ struct pump {
 	char buf[65536];
 };
 
+static int stream = -1;
+
 /* fd: whose failure, -1: that of qsock_dial or qsock_serve, -2: what errno says. */
 static void die(const char *what, int fd)
 {
@@ -33,56 +36,58 @@ static void die(const char *what, int fd)
 	if (fd > -2 && !qsock_error(fd, &err) && err.kind != QSOCK_ERR_NONE)
 		why = qsock_strerror(&err, text, sizeof(text));
 	fprintf(stderr, "qcat: %s%s%s\n", what, *what ? ": " : "", why);
+	if (stream >= 0)
+		qsock_reset(stream, 1);		/* exit alone would be a clean end for the peer */
 	exit(1);
 }
 
-static int dial(const char *host, const char *port, const struct qsock_config *cfg)
+static void dial(const char *host, const char *port, const struct qsock_config *cfg)
 {
 	int conn = qsock_dial(host, port, cfg);
 	if (conn < 0)
 		die("", -1);
-	int stream = qsock_open_stream(conn, 0);
+	stream = qsock_open_stream(conn, 0);
 	if (stream < 0)
 		die("cannot open a stream", conn);
-	return stream;
 }
 
 /* The first stream of the first client. */
-static int serve(const char *port, const struct qsock_config *cfg)
+static void serve(const char *port, const struct qsock_config *cfg)
 {
+	struct sockaddr_in6 addr;	/* the port is at the same place for IPv4 */
 	char pin[65];
-	socklen_t len = sizeof(pin);
+	socklen_t len = sizeof(addr), pin_len = sizeof(pin);
 	int listener = qsock_serve(NULL, port, cfg);
 	if (listener < 0)
 		die("", -1);
-	if (!cfg->cert_file && !qsock_getsockopt(listener, SOL_QUIC, QSOCK_PIN, pin, &len))
-		fprintf(stderr, "qcat: no certificate given; connect with: qcat --pin %s HOST %s\n", pin, port);
+	if (!qsock_getsockname(listener, (struct sockaddr *)&addr, &len) &&
+	    !qsock_getsockopt(listener, SOL_QUIC, QSOCK_PIN, pin, &pin_len))
+		fprintf(stderr, "qcat: UDP port %u, for clients: --pin %s\n", ntohs(addr.sin6_port), pin);
 	int conn = qsock_accept(listener, NULL, NULL);
 	if (conn < 0)
 		die("accept", -2);
 	close(listener);
-	int stream = qsock_accept_stream(conn, 0);
+	stream = qsock_accept_stream(conn, 0);
 	if (stream < 0)
 		die("no stream came", conn);
-	return stream;
 }
 
 static int is_temporary(void) { return errno == EAGAIN || errno == EINTR; }
 
 /* One read or one write, whichever is due. */
-static void turn(struct pump *p, int stream)
+static void turn(struct pump *p)
 {
 	ssize_t n;
 	if (p->off < p->len) {
 		n = write(p->to, p->buf + p->off, p->len - p->off);
 		if (n < 0 && !is_temporary())
-			die("write", p->to == stream ? stream : -2);
+			die(p->to == stream ? "sending" : "standard output", p->to == stream ? stream : -2);
 		p->off += n > 0 ? (size_t)n : 0;
 		return;
 	}
 	n = read(p->from, p->buf, sizeof(p->buf));
 	if (n < 0 && !is_temporary())
-		die("read", p->from == stream ? stream : -2);
+		die(p->from == stream ? "receiving" : "standard input", p->from == stream ? stream : -2);
 	p->off = 0;
 	p->len = n > 0 ? (size_t)n : 0;
 	if (n == 0) {
@@ -95,7 +100,7 @@ static void turn(struct pump *p, int stream)
 }
 
 /* Each direction waits for one thing at a time, so that neither can be blocked by the other. */
-static void relay(int stream)
+static void relay(void)
 {
 	static struct pump pumps[2];
 	pumps[0] = (struct pump){ .from = 0, .to = stream };
@@ -112,7 +117,7 @@ static void relay(int stream)
 			continue;
 		for (int i = 0; i < 2; i++)
 			if (p[i].revents)
-				turn(&pumps[i], stream);
+				turn(&pumps[i]);
 	}
 }
 
@@ -143,7 +148,14 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	relay(listening ? serve(port, &cfg) : dial(argv[optind], argv[optind + 1], &cfg));
+	for (int fd = 0; fd >= 0 && fd < 3;)	/* what came closed stays unusable: no socket becomes 0, 1 or 2 */
+		if ((fd = open("/dev/null", O_RDONLY)) > 2)
+			close(fd);
+	if (listening)
+		serve(port, &cfg);
+	else
+		dial(argv[optind], argv[optind + 1], &cfg);
+	relay();
 	qsock_shutdown(LINGER_MS);
 	return 0;
 }

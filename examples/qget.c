@@ -15,13 +15,13 @@
 #include "qsock.h"
 
 #define AT_ONCE 64
-
 struct get {
 	const char *url, *path, *name;	/* path and name point into url */
 	char host[256], port[16], part[264];
 	int conn, stream, file, asked;
 };
 
+static struct get *all;
 static int dir = AT_FDCWD;
 static double bytes, started, shown;
 static unsigned done, failed, total;
@@ -36,7 +36,8 @@ static int parse_url(struct get *g, const char *url)
 	if (colon && memchr(colon, ']', (size_t)(end - colon)))
 		colon = NULL;			/* inside [::1] */
 	int host_len = (int)((colon ? colon : end) - host), port_len = colon ? (int)(end - colon) - 1 : 3;
-	if (!*end || host_len < 1 || host_len > 255 || port_len < 1 || port_len > 15 || strpbrk(end, "\r\n"))
+	if (!*end || host_len < 1 || host_len > 255 || port_len < 1 || port_len > 15 || strpbrk(end, "\r\n") ||
+	    strlen(end) > 4000)
 		return -1;
 	snprintf(g->host, sizeof(g->host), "%.*s", host_len, host);
 	if (colon)
@@ -73,8 +74,7 @@ static int fail(struct get *g, const char *what, int fd)
 
 static int begin(struct get *g)
 {
-	g->file = openat(dir, g->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (g->file < 0)
+	if ((g->file = openat(dir, g->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
 		return fail(g, g->part, -2);
 	g->stream = qsock_open_stream(g->conn, QSOCK_NONBLOCK | QSOCK_CLOEXEC);
 	return g->stream < 0 ? fail(g, "cannot open a stream", g->conn) : 0;
@@ -84,10 +84,9 @@ static void ask(struct get *g)
 {
 	char line[4096];
 	int len = snprintf(line, sizeof(line), "GET %s\r\n", g->path);
-	ssize_t n = len < (int)sizeof(line) ? write(g->stream, line, (size_t)len) : -1;
-	if (n == len && !shutdown(g->stream, SHUT_WR))
-		g->asked = 1;
-	else if (n >= 0 || errno != EAGAIN)
+	ssize_t n = write(g->stream, line, (size_t)len);
+	g->asked = n == len && !shutdown(g->stream, SHUT_WR);
+	if (!g->asked && (n >= 0 || errno != EAGAIN))
 		fail(g, "", g->stream);
 }
 
@@ -113,10 +112,9 @@ static void receive(struct get *g)
 		fail(g, "", g->stream);		/* whatever came before, this is not the whole file */
 	else if (n == 0)
 		finish(g);
-	for (ssize_t off = 0, w; off < n; off += w) {
+	for (ssize_t off = 0, w; off < n; off += w)
 		if ((w = write(g->file, buf + off, (size_t)(n - off))) < 0)
 			return (void)fail(g, g->name, -2);
-	}
 	bytes += n > 0 ? (double)n : 0;
 }
 
@@ -135,7 +133,7 @@ static void progress(void)
 		done + failed == total ? "\n" : "");
 }
 
-static void get_all(struct get *all)
+static void get_all(void)
 {
 	struct get *active[AT_ONCE];
 	struct pollfd p[AT_ONCE];
@@ -145,7 +143,7 @@ static void get_all(struct get *all)
 				active[n++] = &all[next];
 		for (unsigned i = 0; i < n; i++)
 			p[i] = (struct pollfd){ active[i]->stream, active[i]->asked ? POLLIN : POLLOUT, 0 };
-		poll(p, n, -1);
+		poll(p, n, n ? -1 : 0);
 		for (unsigned i = n; i-- > 0;) {
 			if (p[i].revents)
 				(active[i]->asked ? receive : ask)(active[i]);
@@ -157,7 +155,7 @@ static void get_all(struct get *all)
 }
 
 /* All files of one server come over one connection. */
-static int prepare(struct get *all, unsigned i, const char *url, const struct qsock_config *cfg)
+static int prepare(unsigned i, const char *url, const struct qsock_config *cfg)
 {
 	struct get *g = &all[i];
 	if (parse_url(g, url))
@@ -168,9 +166,9 @@ static int prepare(struct get *all, unsigned i, const char *url, const struct qs
 		if (!strcmp(all[k].host, g->host) && !strcmp(all[k].port, g->port))
 			g->conn = all[k].conn;
 	}
-	if (g->conn < 0)
-		g->conn = qsock_dial(g->host, g->port, cfg);
-	return g->conn < 0 ? fail(g, "", -1) : 0;
+	if (g->conn < 0 && (g->conn = qsock_dial(g->host, g->port, cfg)) < 0)
+		return fail(g, "", -1);
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -184,16 +182,17 @@ int main(int argc, char **argv)
 		else if (opt == 'i') cfg.flags |= QSOCK_CONFIG_INSECURE;
 		else if (opt != 'o') return 2;
 		else if ((dir = open(optarg, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
-			return fprintf(stderr, "qget: %s: %s\n", optarg, strerror(errno)), 1;
+			return fprintf(stderr, "qget: %s: %m\n", optarg), 1;
 	}
 	if (optind == argc)
 		return fprintf(stderr, "usage: qget [--ca FILE | --pin HASH | --insecure] [-o DIR] URL...\n"), 2;
 	total = (unsigned)(argc - optind);
-	struct get *all = calloc(total, sizeof(*all));
+	all = calloc(total, sizeof(*all));
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	for (unsigned i = 0; i < total; i++)
-		if (!all || prepare(all, i, argv[optind + (int)i], &cfg))
+		if (!all || prepare(i, argv[optind + (int)i], &cfg))
 			return 1;
-	get_all(all);
+	get_all();
 	return failed != 0;
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/queue.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,10 +21,10 @@
 #include "qsock.h"
 
 enum { BAD_REQUEST = 400, NOT_FOUND = 404, FAILED = 500, BUSY = 503 };
-enum kind { LISTENER, CONNECTION, STREAM };
 
 struct item {
-	enum kind kind;
+	LIST_ENTRY(item) link;
+	enum kind { LISTENER, CONNECTION, STREAM } kind;
 	int fd;
 	int file;		/* STREAM: what is being sent, -1: the request is still coming */
 	off_t left;		/* bytes to send */
@@ -31,10 +32,9 @@ struct item {
 	char request[1024];
 };
 
-static int epfd, root;
-static int starved;		/* out of descriptors or memory */
+static LIST_HEAD(, item) items;
+static int epfd, root, starved;		/* starved: out of descriptors or memory */
 static volatile sig_atomic_t stop;
-
 static void on_signal(int sig) { stop = 1; }
 
 static int watch(struct item *it, int op, uint32_t events)
@@ -46,12 +46,11 @@ static int watch(struct item *it, int op, uint32_t events)
 static int add(enum kind kind, int fd)
 {
 	struct item *it = calloc(1, sizeof(*it));
-	if (it)
-		*it = (struct item){ .kind = kind, .fd = fd, .file = -1 };
-	if (it && !watch(it, EPOLL_CTL_ADD, EPOLLIN))
-		return 0;
-	free(it);
-	return close(fd), -1;
+	if (!it)
+		return close(fd);
+	*it = (struct item){ .kind = kind, .fd = fd, .file = -1 };
+	LIST_INSERT_HEAD(&items, it, link);
+	return watch(it, EPOLL_CTL_ADD, EPOLLIN);
 }
 
 static void drop(struct item *it)
@@ -59,6 +58,7 @@ static void drop(struct item *it)
 	if (it->file >= 0)
 		close(it->file);
 	close(it->fd);
+	LIST_REMOVE(it, link);
 	free(it);
 }
 
@@ -173,13 +173,16 @@ int main(int argc, char **argv)
 	if (optind + 1 != argc)
 		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert C --key K] [--retry] DIR\n", stderr), 2;
 	signal(SIGPIPE, SIG_IGN);
+	sigset_t all, before;		/* signals come while we sleep, never between that and the check of stop */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
 	if (start(argv[optind], host, port, &cfg))
 		return 1;
 	while (!stop) {
 		struct epoll_event ev[64];
-		int n = epoll_wait(epfd, ev, 64, -1);
+		int n = epoll_pwait(epfd, ev, 64, -1, &before);
 		for (int i = 0; i < n; i++) {
 			struct item *it = ev[i].data.ptr;
 			if (it->kind != STREAM) accept_some(it);
@@ -191,5 +194,9 @@ int main(int argc, char **argv)
 			usleep(10000);	/* what cannot be accepted stays readable; the others go on */
 		starved = 0;
 	}
-	return 0;	/* exit delivers what was sent, for a moment */
+	struct item *it;
+	LIST_FOREACH(it, &items, link)		/* exit would end half-sent files as if they were whole */
+		if (it->kind == CONNECTION)
+			qsock_close(it->fd, BUSY, "the server stops");
+	return 0;
 }

@@ -22,8 +22,10 @@
  * blocks; EPIPE (and SIGPIPE, which is worth ignoring) when the peer stopped reading
  * or the connection is gone. What was written before close() is delivered.
  *
- * A background thread, the engine, runs QUIC. It starts with the first socket, and
- * exit() waits for what is unacknowledged, for a moment (see qsock_shutdown). The memory
+ * A background thread, the engine, runs QUIC. It starts with the first socket. exit()
+ * counts as close() of everything: what was written is delivered (see qsock_shutdown), and
+ * then streams end cleanly, so who gives up half-way says so by qsock_reset first. _exit()
+ * and deadly signals are no clean ends; nothing more is delivered then. The memory
  * that one stream may take is bounded by its receive window, send_buffer and about
  * 0.6 MB of socket buffers.
  *
@@ -221,7 +223,7 @@ enum qsock_error_kind {
 	QSOCK_ERR_REFUSED,		/* ICMP or CONNECTION_REFUSED */
 	QSOCK_ERR_UNREACHABLE,		/* ICMP said the peer is gone, and it did not prove the contrary */
 	QSOCK_ERR_CONFIG,		/* reason: what is wrong with certificate, key, ALPN... */
-	QSOCK_ERR_LOCAL,		/* memory or a system call: os_errno */
+	QSOCK_ERR_LOCAL			/* memory or a system call: os_errno */
 };
 
 struct qsock_error {

@@ -11,12 +11,15 @@
 
 /* ---- opening ------------------------------------------------------------------ */
 
-/* The connection's mailbox takes no more: did it end with an error that nobody has seen yet? */
+/* The connection takes no more: did it end with an error? What waits for a stream may hear it before the descriptor tells. */
 static int gone(int conn)
 {
 	struct pollfd p = { .fd = conn };
+	struct qsock_error err = { .kind = QSOCK_ERR_NONE };
 	poll(&p, 1, 0);
-	errno = p.revents & POLLERR ? ECONNRESET : ENOTCONN;
+	if (!(p.revents & (POLLERR | POLLHUP)))
+		api_error_of(conn, &err);
+	errno = p.revents & POLLERR || err.kind != QSOCK_ERR_NONE ? ECONNRESET : ENOTCONN;
 	return -1;
 }
 

@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define BACKLOG 4096
@@ -58,26 +59,21 @@ static bool split_host(const char *host, char bare[NI_MAXHOST], char name[NI_MAX
 	return true;
 }
 
-static int resolve_errno(int code)
+/* getaddrinfo takes 65537 for 1. */
+static bool port_too_large(const char *service)
 {
-	switch (code) {
-	case EAI_MEMORY:
-		return ENOMEM;
-	case EAI_SERVICE:
-		return EINVAL;
-	default:
-		return EHOSTUNREACH;
-	}
+	return service[strspn(service, "0123456789")] == '\0' && strtoul(service, NULL, 10) > UINT16_MAX;
 }
 
 static int resolve(const char *host, const char *service, int family, struct addrinfo **out)
 {
 	struct addrinfo hints = { .ai_family = family, .ai_socktype = SOCK_DGRAM, .ai_flags = host ? 0 : AI_PASSIVE };
-	int code = getaddrinfo(host, service, &hints, out);
+	int code = port_too_large(service) ? EAI_SERVICE : getaddrinfo(host, service, &hints, out);
 	if (!code)
 		return 0;
-	const char *what = code == EAI_SERVICE ? service : host;
-	return fail(resolve_errno(code), "%s: %s", what ? what : "*", gai_strerror(code));
+	if (code == EAI_SERVICE)
+		return fail(EINVAL, "%s: no such port or service", service);
+	return fail(code == EAI_MEMORY ? ENOMEM : EHOSTUNREACH, "%s: %s", host ? host : "*", gai_strerror(code));
 }
 
 /* ---- dial ------------------------------------------------------------------------ */

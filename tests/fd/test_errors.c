@@ -157,11 +157,11 @@ static int make(enum kind k)
 	case FRESH:
 		return fresh(SOCK_NONBLOCK);
 	case LISTENER:
-		return dup(lb->listener);
+		return fcntl(lb->listener, F_DUPFD, 0);
 	case CONN:
-		return dup(conn[0]);
+		return fcntl(conn[0], F_DUPFD, 0);
 	case STREAM:
-		return dup(strm[0]);
+		return fcntl(strm[0], F_DUPFD, 0);
 	default:
 		return 1000;	/* free */
 	}

@@ -46,7 +46,7 @@ static bool use_connection(struct ends *e)
 {
 	char buf[8];
 	e->stream = qsock_open_stream(e->client, 0);
-	if (e->stream < 0 || write(e->stream, "ask", 3) != 3)
+	if (e->stream < 0 || send(e->stream, "ask", 3, MSG_NOSIGNAL) != 3)
 		return false;
 	shutdown(e->stream, SHUT_WR);
 	e->accepted = readable_soon(e->server) ? qsock_accept_stream(e->server, 0) : -1;

@@ -49,13 +49,23 @@ pid_t role_start(const struct loopback *lb, const char *name, int *fd)
 	return child;
 }
 
+/* A child has the memory of the parent's threads, but not the threads that would point to it. */
+static bool forked;
+int __lsan_is_turned_off(void);
+__attribute__((used, visibility("default"))) int __lsan_is_turned_off(void)
+{
+	return forked;
+}
+
 pid_t fork_limited(void)
 {
 	fflush(NULL);
 	pid_t child = fork();
 	assert_true(child >= 0);
-	if (!child)
+	if (!child) {
+		forked = true;
 		alarm(PROGRAM_LIMIT);
+	}
 	return child;
 }
 
@@ -88,7 +98,8 @@ bool fd_send(int sock, int fd)
 	union { struct cmsghdr h; char buf[CMSG_SPACE(sizeof(int))]; } control = { .h = { .cmsg_len = 0 } };
 	char c = 'f';
 	struct iovec iov = { &c, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
 	control.h = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
 	memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
 	return sendmsg(sock, &m, MSG_NOSIGNAL) == 1;
@@ -100,7 +111,8 @@ int fd_receive(int sock)
 	char c;
 	int fd = -1;
 	struct iovec iov = { &c, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
 	if (recvmsg(sock, &m, 0) == 1 && m.msg_controllen && control.h.cmsg_type == SCM_RIGHTS)
 		memcpy(&fd, CMSG_DATA(&control.h), sizeof(fd));
 	return fd;

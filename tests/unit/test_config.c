@@ -278,7 +278,8 @@ static void config_get__any_difference__another_object(void **state)
 #define D(...) { .pins = PIN, __VA_ARGS__ }
 	const struct qsock_config t[] = {
 		D(.alpn = "x"), D(.server_name = "x"), D(.session_file = "x"), D(.ca_file = cert),
-		D(.idle_timeout_ms = 1), D(.handshake_timeout_ms = 1), D(.keepalive_ms = 1), D(.linger_ms = 1), D(.max_streams_bidi = 1),
+		D(.idle_timeout_ms = 1), D(.handshake_timeout_ms = 1), D(.keepalive_ms = 1), D(.linger_ms = 1),
+		D(.max_streams_bidi = 1),
 		D(.max_streams_uni = 1), D(.stream_window = 1), D(.stream_window_max = 1), D(.conn_window = 1),
 		D(.conn_window_max = 1), D(.send_buffer = 1), D(.key_update_packets = 1),
 		D(.flags = QSOCK_CONFIG_NO_ECN), D(.cert_file = cert, .key_file = key), { .pins = PIN "," PIN },
