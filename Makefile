@@ -3,6 +3,7 @@
 #   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
+#   make check-leaks                         the examples under valgrind or, if that is old, LeakSanitizer (needs both variants)
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
 #   make install|uninstall [PREFIX=/usr/local] [DESTDIR=]
 # V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
@@ -121,12 +122,16 @@ check-layers: $(SHARED) $(call objects,$(SRC) $(PRELOAD_SRC))
 deps:
 	@tests/deps.sh
 
+check-leaks:
+	@tests/valgrind.sh
+
 JOBS ?= $(shell nproc)
 check: deps
 	$(MAKE) VARIANT=release -j$(JOBS) all tests
 	$(MAKE) VARIANT=release -j1 check-layers check-install unit sim fd
 	$(MAKE) VARIANT=asan -j$(JOBS) all tests
 	$(MAKE) VARIANT=asan -j1 unit sim fd
+	$(MAKE) check-leaks
 	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j$(JOBS) all tests)
 	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j1 fd)
 
@@ -171,7 +176,8 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all unit sim fd tests check-layers check-install deps check check-openssl35 demo interop bench install uninstall clean
+.PHONY: all unit sim fd tests check-layers check-install check-leaks deps check check-openssl35 demo interop bench install \
+	uninstall clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

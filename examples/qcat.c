@@ -17,15 +17,13 @@
 
 #include "qsock.h"
 
-#define LINGER_MS 60000		/* how long to go on delivering after everything was written */
-
 struct pump {
 	int from, to;		/* -1: done */
 	size_t len, off;
 	char buf[65536];
 };
 
-static int stream = -1;
+static int conn = -1, stream = -1;
 
 /* fd: whose failure, -1: that of qsock_dial or qsock_serve, -2: what errno says. */
 static void die(const char *what, int fd)
@@ -43,7 +41,7 @@ static void die(const char *what, int fd)
 
 static void dial(const char *host, const char *port, const struct qsock_config *cfg)
 {
-	int conn = qsock_dial(host, port, cfg);
+	conn = qsock_dial(host, port, cfg);
 	if (conn < 0)
 		die("", -1);
 	stream = qsock_open_stream(conn, 0);
@@ -63,7 +61,7 @@ static void serve(const char *port, const struct qsock_config *cfg)
 	if (!qsock_getsockname(listener, (struct sockaddr *)&addr, &len) &&
 	    !qsock_getsockopt(listener, SOL_QUIC, QSOCK_PIN, pin, &pin_len))
 		fprintf(stderr, "qcat: UDP port %u, for clients: --pin %s\n", ntohs(addr.sin6_port), pin);
-	int conn = qsock_accept(listener, NULL, NULL);
+	conn = qsock_accept(listener, NULL, NULL);
 	if (conn < 0)
 		die("accept", -2);
 	close(listener);
@@ -121,6 +119,17 @@ static void relay(void)
 	}
 }
 
+/* What was written is ours until the other side has acknowledged it. */
+static void deliver(void)
+{
+	struct qsock_info info = { .size = sizeof(info) };
+	struct qsock_error err;
+	while (!qsock_info(conn, &info) && info.streams_open > 0)
+		poll(NULL, 0, 10);
+	if (!qsock_error(conn, &err) && err.kind != QSOCK_ERR_NONE && (err.kind != QSOCK_ERR_APPLICATION || err.code))
+		die("not everything was delivered", conn);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -156,6 +165,6 @@ int main(int argc, char **argv)
 	else
 		dial(argv[optind], argv[optind + 1], &cfg);
 	relay();
-	qsock_shutdown(LINGER_MS);
+	deliver();
 	return 0;
 }

@@ -105,7 +105,7 @@ static void time_out(struct conn *c, enum conn_error_kind kind, const char *reas
 static void handshake_timeout(struct conn *c, uint64_t now_us)
 {
 	struct conn_error err = { .kind = CONN_ERR_HANDSHAKE_TIMEOUT };
-	strlcpy(err.reason, "the handshake did not complete in time", sizeof(err.reason));
+	strlcpy(err.reason, "no answer, or too slow", sizeof(err.reason));
 	close_begin(c, &err, now_us);
 }
 

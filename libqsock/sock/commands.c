@@ -32,10 +32,11 @@ int source_move(struct engine *e, struct source *from, struct source *to, void (
 void end_close(struct engine *e, struct source *s, bool clean)
 {
 	char sink[4096];
+	int rounds = clean ? 1024 : 0;	/* who still writes must not keep us here */
 	if (s->fd < 0)
 		return;
-	while (clean && recv(s->fd, sink, sizeof(sink), MSG_DONTWAIT) == sizeof(sink))
-		;
+	while (rounds && recv(s->fd, sink, sizeof(sink), MSG_DONTWAIT) == sizeof(sink))
+		rounds--;
 	source_close(e, s);
 }
 

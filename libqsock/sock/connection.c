@@ -302,7 +302,7 @@ static void drop_garbage(int fd)
 }
 
 /* At most so many, because who writes without end must not hold up the others. false: some are left, and the source
- * will be ready anew for them. */
+ * will be ready anew for them, or the retry looks. */
 static bool take_records(struct sconn *c, int most)
 {
 	struct record r;
@@ -319,8 +319,16 @@ static bool take_records(struct sconn *c, int most)
 		int got = mailbox_recv_retaining(c->source.fd, &r, fds, &more);
 		if (got > 0)
 			on_record(c, &r, fds);
-		else if (got < 0 && errno == EPROTO)
-			drop_garbage(c->source.fd);
+		if (got >= 0)
+			continue;
+		if (errno == EAGAIN)
+			return true;
+		if (errno != EPROTO) {
+			sconn_retry_later(c);
+			return false;
+		}
+		drop_garbage(c->source.fd);
+		return true;
 	}
 	if (more)
 		source_set(c->side->engine, &c->source, c->source.interest);
@@ -353,15 +361,15 @@ static void retry(struct timer *t)
 	struct sconn *c = owner_of(t, struct sconn, retry);
 	struct side *side = c->side;
 	struct sstream *s;
-	if (take_records(c, RECORDS_PER_TURN) && c->hung_up && !c->gone) {
-		sconn_abandon(c);
-		side_work(side);
-		return;
-	}
 	TAILQ_FOREACH(s, &c->streams, link) {
 		if (s->retry)
 			sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
 		s->retry = false;
+	}
+	if (take_records(c, RECORDS_PER_TURN) && c->hung_up && !c->gone) {
+		sconn_abandon(c);
+		side_work(side);
+		return;
 	}
 	c->credit_news = true;
 	sconn_defer(c);

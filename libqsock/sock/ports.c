@@ -138,7 +138,8 @@ const struct conn_config *sport_keep_config(struct sport *p, struct sock_config 
 	struct sport_config *c = &p->configs[p->n_configs];
 	const struct addr *at = port_local(p->port);
 	if (p->n_configs == SPORT_CONFIGS_MAX ||
-	    hmac(HASH_SHA256, cfg->reset_secret, sizeof(cfg->reset_secret), (const uint8_t *)at, addr_len(at), c->reset_key)) {
+	    hmac(HASH_SHA256, cfg->reset_secret, sizeof(cfg->reset_secret), (const uint8_t *)at, addr_len(at),
+		 c->reset_key)) {
 		errno = ENOBUFS;
 		return NULL;
 	}

@@ -148,8 +148,8 @@ _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
 int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
 int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
 /* The engine's side of recv, keeping the last byte queued. 1; 0: something was taken that is no record, or had more
- * descriptors than fit; -1/errno, nothing taken: EAGAIN none there, EPROTO less than a record there. more: another was
- * there already; one that comes later makes a new edge. */
+ * descriptors than fit; -1/errno, nothing taken: EAGAIN none there, EPROTO less than a record there, ENOMEM. The caller
+ * has made sure of two free descriptors. more: another was there already; one that comes later makes a new edge. */
 int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */

@@ -101,7 +101,7 @@ static void describe(struct line *l, const struct qsock_error *err)
 		add(l, "connection timed out: nothing was heard from the peer");
 		break;
 	case QSOCK_ERR_HANDSHAKE_TIMEOUT:
-		add(l, "handshake timed out: no answer, or too slow");
+		add(l, "handshake timed out");
 		break;
 	case QSOCK_ERR_VERSION:
 		add(l, "no QUIC version in common");

@@ -457,7 +457,8 @@ bool tls_config_secret(const struct tls_config *c, const char *label, uint8_t se
 	const EVP_PKEY *key = SSL_CTX_get0_privatekey(c->ctx);
 	unsigned char *der = NULL;
 	int len = key ? i2d_PrivateKey(key, &der) : 0;
-	bool ok = len > 0 && !hkdf_extract(HASH_SHA256, (const uint8_t *)label, strlen(label), der, (size_t)len, secret);
+	bool ok = len > 0 &&
+		  !hkdf_extract(HASH_SHA256, (const uint8_t *)label, strlen(label), der, (size_t)len, secret);
 	if (len > 0)
 		OPENSSL_clear_free(der, (size_t)len);
 	return ok;

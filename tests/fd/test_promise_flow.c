@@ -1,4 +1,4 @@
-/* Back-pressure in both directions within the stated bounds, bulk data over every call that moves it, and many streams. */
+/* Back-pressure in both directions within the stated bounds, bulk data, and many streams. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -29,7 +29,7 @@
 
 #define WINDOW (128 << 10)
 #define SEND_BUFFER (256 << 10)
-/* What include/qsock.h and sock/sock.h promise for one stream: both descriptors' buffers, the receive window, the send buffer. */
+/* What include/qsock.h states for one stream: both descriptors' buffers, the receive window, the send buffer. */
 #define STREAM_CAP (2 * PAIR_BUFFER + WINDOW + SEND_BUFFER)
 
 static uint8_t pattern(size_t i) { return (uint8_t)(i * 2654435761u >> 24); }

@@ -485,6 +485,18 @@ static void qcat__input_breaks_off__no_clean_end_for_the_peer(void **state)
 	tool_fails(&cat, "reset by the peer");
 }
 
+static void qcat__server_killed_before_it_has_read__said(void **state)
+{
+	char c;
+	struct tool cat, t;
+	struct tool_how how = { .in_file = in_dir(dir, "some") };
+	server_start(&cat, &(struct tool_how){ .in_file = "/dev/null" }, "qcat -l 0");
+	tool_start(&t, &how, "qcat --pin %s 127.0.0.1 %u", cat.pin, cat.port);
+	assert_int_equal(read(cat.out, &c, 1), 1);
+	assert_int_equal(tool_end(&cat, SIGKILL), 256 + SIGKILL);
+	tool_fails(&t, "");
+}
+
 /* ---- limits of the server ------------------------------------------------------------ */
 
 #define SMALL_LIMIT 32
@@ -553,6 +565,8 @@ static int group_setup(void **state)
 	text_write(in_dir(dir, "www"), "big", "");
 	text_write(in_dir(dir, "www/sub"), "deep", "deep");
 	assert_int_equal(truncate(in_dir(dir, "www/big"), BIG), 0);
+	text_write(dir, "some", "");
+	assert_int_equal(truncate(in_dir(dir, "some"), 2000000), 0);	/* less than qcat hands over at once */
 	ca_write(ca, dir, "ca");
 	ca_write(stranger, dir, "stranger");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:localhost,IP:127.0.0.1" }, dir, "good");
@@ -595,6 +609,7 @@ int main(void)
 		TEST(qget__disk_full__said_and_nothing_left),
 		TEST(standard_descriptors__closed_or_full__said),
 		TEST(qcat__input_breaks_off__no_clean_end_for_the_peer),
+		TEST(qcat__server_killed_before_it_has_read__said),
 		TEST(qserve__no_descriptors_left__serves_again),
 		TEST(echo_server__interrupted__ends),
 		TEST(qget__on_a_terminal__shows_progress),

@@ -98,7 +98,8 @@ bool fd_send(int sock, int fd)
 	union { struct cmsghdr h; char buf[CMSG_SPACE(sizeof(int))]; } control = { .h = { .cmsg_len = 0 } };
 	char c = 'f';
 	struct iovec iov = { &c, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
 	control.h = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
 	memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
 	return sendmsg(sock, &m, MSG_NOSIGNAL) == 1;
@@ -110,7 +111,8 @@ int fd_receive(int sock)
 	char c;
 	int fd = -1;
 	struct iovec iov = { &c, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
 	if (recvmsg(sock, &m, 0) == 1 && m.msg_controllen && control.h.cmsg_type == SCM_RIGHTS)
 		memcpy(&fd, CMSG_DATA(&control.h), sizeof(fd));
 	return fd;

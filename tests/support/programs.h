@@ -15,7 +15,12 @@
 #define PROGRAM_LIMIT 100
 
 /* In other processes: exits with the line that failed. */
-#define CHECK(x) do { if (!(x)) { fprintf(stderr, "child: %s:%d: %s: %m\n", __FILE__, __LINE__, #x); _exit(1); } } while (0)
+#define CHECK(x) do {									\
+	if (!(x)) {									\
+		fprintf(stderr, "child: %s:%d: %s: %m\n", __FILE__, __LINE__, #x);	\
+		_exit(1);								\
+	}										\
+} while (0)
 
 /* What a program does; fd is its end of a socket to the test. What it returns goes to exit(). */
 struct role {

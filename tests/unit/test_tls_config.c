@@ -170,6 +170,29 @@ static void selfsigned__first_use__made_and_kept(void **state)
 	assert_memory_not_equal(a, b, 32);
 }
 
+/* RFC9000 10.3.2-2: known again after a restart, and to nobody without the key */
+static void tls_config_secret__follows_from_the_key_and_the_label(void **state)
+{
+	uint8_t first[32], again[32], other[32];
+	struct tls_config *c = self_signed(in_dir(dir, "secret"));
+	assert_true(tls_config_secret(c, "one", first));
+	assert_true(tls_config_secret(c, "another", other));
+	assert_memory_not_equal(first, other, 32);
+	tls_config_unref(c);
+	c = self_signed(in_dir(dir, "secret"));
+	assert_true(tls_config_secret(c, "one", again));
+	assert_memory_equal(first, again, 32);
+	tls_config_unref(c);
+	c = self_signed(in_dir(dir, "secret of another"));
+	assert_true(tls_config_secret(c, "one", other));
+	assert_memory_not_equal(first, other, 32);
+	tls_config_unref(c);
+	char err[256];
+	c = build((struct tls_settings){ .verify = TLS_VERIFY_INSECURE }, err);
+	assert_false(tls_config_secret(c, "one", other));
+	tls_config_unref(c);
+}
+
 static void selfsigned__certificate__serves_a_pinned_client(void **state)
 {
 	uint8_t pin[1][32];
@@ -418,6 +441,7 @@ int main(void)
 		T(selfsigned__unwritable__key_for_this_process),
 		T(selfsigned__damaged_file__said_and_kept),
 		T(selfsigned__race__one_wins),
+		T(tls_config_secret__follows_from_the_key_and_the_label),
 		T(tls_config__keylog__lines_of_both_levels),
 		T(tls_config_new__every_allocation_fails_once__clean),
 	};
