@@ -3,6 +3,7 @@
 #   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
+#   make preload-compare, preload-matrix     the shim beside the kernel's TCP: socket calls; programs of Debian
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
 #   make install [PREFIX=/usr/local] [DESTDIR=]
 # V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
@@ -52,6 +53,7 @@ UNIT := $(call select,tests/unit)
 SIM := $(call select,tests/sim)
 FD := $(call select,tests/fd)
 BENCH := $(patsubst %.c,$(O)/%,$(wildcard tests/bench/*.c))
+PROOF := $(O)/tests/preload/compare $(O)/tests/preload/prefork
 PEER := $(patsubst %.c,$(O)/%,$(wildcard tests/interop/*.c))
 
 all: $(LIB) $(BIN) $(if $(filter release,$(VARIANT)),$(SHARED) $(PRELOAD))
@@ -102,6 +104,13 @@ $(O)/tests/bench/%: $(B)/tests/bench/%.o $(LIB)
 	$(call link_program)
 $(O)/tests/interop/%: $(B)/tests/interop/%.o $(LIB)
 	$(call link_program)
+# Programs that know nothing of the library, for the shim to serve.
+$(O)/tests/preload/compare: $(patsubst %.c,$(B)/%.o,$(wildcard tests/preload/compare*.c))
+$(O)/tests/preload/prefork: $(B)/tests/preload/prefork.o
+$(PROOF):
+	@mkdir -p $(@D)
+	$(say) "LD $@"
+	$(Q)$(LINK) $(filter %.o,$^) -o $@
 $(O)/tests/interop/goquic: $(wildcard tests/interop/goquic/*.go)
 	@mkdir -p $(@D)
 	GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= go build -o $@ ./tests/interop/goquic
@@ -136,6 +145,10 @@ demo: all
 	@tests/demo.sh
 interop: all $(PEER) $(O)/tests/interop/goquic
 	@tests/interop/run.sh $(O)/tests/interop
+preload-compare: $(PRELOAD) $(PROOF)
+	@tests/preload/compare.sh $(O)
+preload-matrix: all $(PROOF)
+	@tests/preload/matrix.sh $(O)
 bench: all $(BENCH)
 	@tests/bench/run.sh $(O)
 
@@ -159,7 +172,7 @@ install: all
 clean:
 	rm -rf build
 
-.PHONY: all unit sim fd tests check-layers deps check check-openssl35 demo interop bench install clean
+.PHONY: all unit sim fd tests check-layers deps check check-openssl35 demo interop preload-compare preload-matrix bench install clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
