@@ -86,16 +86,18 @@ int main(int argc, char **argv)
 	if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
 	    bind(listener, (struct sockaddr *)&sin, sizeof(sin)) || listen(listener, 64))
 		fail("listen");
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, &old);
 	for (i = 0; i < children; i++) {
 		pid[i] = fork();
 		if (pid[i] < 0)
 			fail("fork");
-		if (pid[i] == 0)
+		if (pid[i] == 0) {
+			sigprocmask(SIG_SETMASK, &old, NULL);
 			child_main(listener, i);
+		}
 	}
-	sigemptyset(&term);
-	sigaddset(&term, SIGTERM);
-	sigprocmask(SIG_BLOCK, &term, &old);
 	sigaction(SIGTERM, &sa, NULL);
 	while (!stop)
 		sigsuspend(&old);
