@@ -23,7 +23,7 @@ $(if $(CFLAGS_$(VARIANT)),,$(error VARIANT is one of release, asan, tsan, cov))
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wpointer-arith -Wvla -Wno-unused-parameter -Werror -fPIC -fvisibility=hidden -pthread \
-	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
+	-Iinclude -Ilibqsock -I. -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
 Q := $(if $(V),,@)
