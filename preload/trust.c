@@ -38,6 +38,13 @@ static enum trust_verdict look_up(FILE *f, const char *host, const char *pin)
 	return seen ? TRUST_MISMATCH : TRUST_NEW;
 }
 
+/* On a line of its own, whatever an editor left at the end of the file. */
+static bool append(FILE *f, const char *host, const char *pin)
+{
+	bool open_line = !fseek(f, -1, SEEK_END) && getc(f) != '\n';
+	return !fseek(f, 0, SEEK_END) && fprintf(f, "%s%s %s\n", open_line ? "\n" : "", host, pin) > 0 && !fflush(f);
+}
+
 enum trust_verdict trust_check(const char *path, const char *host, const char *pin)
 {
 	int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -45,7 +52,7 @@ enum trust_verdict trust_check(const char *path, const char *host, const char *p
 	enum trust_verdict v = TRUST_ERROR;
 	if (f && !flock(fd, LOCK_EX))
 		v = look_up(f, host, pin);
-	if (v == TRUST_NEW && (fseek(f, 0, SEEK_END) || fprintf(f, "%s %s\n", host, pin) < 0 || fflush(f)))
+	if (v == TRUST_NEW && !append(f, host, pin))
 		v = TRUST_ERROR;
 	int saved = errno;
 	if (f)

@@ -180,6 +180,7 @@ void sconn_free(struct sconn *c)
 	TAILQ_REMOVE(&side->conns, c, link);
 	timer_clear(side->engine, &c->retry);
 	timer_clear(side->engine, &c->linger);
+	timer_clear(side->engine, &c->probe);
 	credit_forget(c->obj.cookie);
 	end_close(side->engine, &c->source, false);
 	if (c->app_end >= 0)
@@ -386,6 +387,8 @@ static void on_established(struct sconn *c)
 		return;
 	c->established = true;
 	c->credit_news = true;
+	if (c->pooled)
+		pool_started(c);
 	if (c->app_end < 0)
 		return;
 	pair_open(c->app_end, c->source.fd, c->filler);
@@ -409,7 +412,8 @@ static void on_closed(struct sconn *c)
 	if (c->pooled)
 		pool_closed(c);
 	TAILQ_FOREACH_SAFE(s, &c->streams, link, next)
-		sstream_lost(s);
+		if (!pool_keeps(s))
+			sstream_lost(s);
 }
 
 void sconn_event(struct sconn *c, const struct conn_event *ev)

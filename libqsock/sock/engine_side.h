@@ -141,6 +141,9 @@ struct sconn {
 	struct slisten *acceptor;	/* pooled: gets the streams of the peer; NULL: they are refused */
 	bool retiring;			/* pooled: takes no further streams */
 	struct timer linger;		/* pooled: no streams for so long */
+	struct timer probe;		/* pooled: an answer is due */
+	uint64_t probe_seen;		/* packets received when the wait for it began */
+	bool suspect;			/* pooled: none came, another connection is tried */
 	int app_end;			/* not yet delivered, or to be opened when connected; -1 */
 	size_t filler;			/* connecting: bytes to be drained then */
 	bool established, over, drained;
@@ -192,6 +195,9 @@ void pool_accepted(struct sconn *c, struct slisten *l);
 void pool_forget_acceptor(struct side *side, struct slisten *l);	/* l goes */
 bool pool_established(struct sconn *c);		/* false: not to be trusted; it was closed */
 void pool_closed(struct sconn *c);		/* before its streams hear of it */
+void pool_started(struct sconn *c);		/* established, and trusted */
+bool pool_keeps(const struct sstream *s);	/* its connection is over, but it may go over to another */
+uint64_t pool_received(const struct sconn *c);	/* packets */
 void pool_work(struct sconn *c);		/* there may be credit */
 void pool_check(struct sconn *c);		/* how long it stays */
 
@@ -221,6 +227,7 @@ struct sstream {
 	bool shut;			/* the application writes no more: what is queued is the rest */
 	bool gone;			/* and reads no more */
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */
+	uint64_t seen;			/* pooled: packets received when it was opened */
 	bool deaf;			/* pooled: the application shut its reading half, which with TCP the peer does not notice */
 	bool abort_on_close;		/* closing is a reset (SO_LINGER of 0 s) */
 	bool aborted;			/* it was closed with bytes unread: a reset follows the data, as with TCP */
@@ -233,6 +240,8 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t filler);
 /* One that waits goes to another connection. */
 void sstream_requeue(struct sstream *s, struct sconn *to);
+/* s, of which the server knows nothing, is opened again there with all that was written. false: not possible. */
+bool sstream_transfer(struct sstream *s, struct sconn *to);
 /* Go on with one that waited for credit. false: there is still none. */
 bool sstream_start(struct sstream *s);
 void sstream_arrived(struct sconn *c, struct stream *st);	/* opened by the peer */

@@ -3,9 +3,10 @@
  * connection a new stream goes to, when another one is made, and how long one stays
  * when its streams are gone. On the server's side: whose streams they are.
  *
- * A server that vanished without a word is found out late; a stream that is opened on
- * a connection that was quiet therefore goes over to a new one, with all it has
- * written, when the server does not answer it soon. */
+ * A server that vanished without a word (and may be back already) is found out late. So
+ * a connection on which a stream was opened and nothing came back soon is suspected: another
+ * one is tried, and if the server answers that one, streams of which it cannot have seen
+ * anything go over, with all that was written to them. */
 #include "sock/engine_side.h"
 
 #include <errno.h>
@@ -14,6 +15,9 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+
+#define PROBE_MIN_US 500000	/* an answer is due after this, or */
+#define PROBE_RTTS 4
 
 static struct pool_hooks hooks;
 
@@ -79,6 +83,108 @@ static struct sconn *choose(struct side *side, struct sport *port, const struct 
 	return count < POOL_CONNS_MAX ? sconn_dial(port, remote, name, cfg) : least;
 }
 
+/* ---- servers that vanished ---------------------------------------------------------- */
+
+static struct conn_info info_of(const struct sconn *c)
+{
+	struct conn_info info;
+	conn_info(c->conn, &info);
+	return info;
+}
+
+uint64_t pool_received(const struct sconn *c)
+{
+	return info_of(c).packets_received;
+}
+
+/* Nothing came since s was opened: nothing of it can be acknowledged or have been answered. */
+static bool unheard(const struct sstream *s, uint64_t received)
+{
+	return s->stream && s->seen == received && (s->tx == HALF_OPEN || s->tx == HALF_DONE) && s->rx == HALF_OPEN;
+}
+
+bool pool_keeps(const struct sstream *s)
+{
+	return s->conn->suspect && unheard(s, s->conn->probe_seen);
+}
+
+static void probe_over(struct timer *t);
+
+static void probe(struct sconn *c)
+{
+	struct engine *e = c->side->engine;
+	struct conn_info info = info_of(c);
+	uint64_t wait = PROBE_RTTS * info.rtt_us;
+	if (c->probe.set)
+		return;
+	c->probe.fired = probe_over;
+	c->probe_seen = info.packets_received;
+	timer_set(e, &c->probe, engine_now_us(e) + (wait > PROBE_MIN_US ? wait : PROBE_MIN_US));
+}
+
+/* The server answers to: what of old it has not heard, it gets again. */
+static void rescue(struct sconn *old, struct sconn *to)
+{
+	struct sstream *s, *next;
+	if (!old->over && pool_received(old) != old->probe_seen) {
+		old->suspect = old->retiring = false;
+		return;
+	}
+	TAILQ_FOREACH_SAFE(s, &old->streams, link, next)
+		if (pool_keeps(s) && sstream_transfer(s, to))
+			probe(to);
+}
+
+static void suspect(struct sconn *c)
+{
+	c->suspect = c->retiring = true;
+	c->probe_seen = pool_received(c);
+	struct sconn *to = choose(c->side, c->port, &c->remote, c->server_name, c->cfg);
+	if (!to)
+		c->suspect = false;
+	else if (to->established)
+		rescue(c, to);
+}
+
+static void probe_over(struct timer *t)
+{
+	struct sconn *c = owner_of(t, struct sconn, probe);
+	struct side *side = c->side;
+	if (!c->over && !c->retiring && pool_received(c) == c->probe_seen)
+		suspect(c);
+	side_work(side);
+}
+
+/* There is no server any more. */
+static void give_up(struct sconn *old, const struct qsock_error *cause)
+{
+	struct sstream *s, *next;
+	if (!old->over)
+		old->cause = *cause;
+	TAILQ_FOREACH_SAFE(s, &old->streams, link, next) {
+		if (!pool_keeps(s))
+			continue;
+		s->obj.error = old->cause;
+		sstream_free(s, false);
+	}
+	old->suspect = false;
+	sconn_defer(old);
+}
+
+/* to is established, or has failed for cause. */
+static void settle_suspects(struct sconn *to, const struct qsock_error *cause)
+{
+	struct sconn *c;
+	TAILQ_FOREACH(c, &to->side->conns, link) {
+		if (c == to || !c->suspect || !same_server(c, to->port, &to->remote, to->server_name, to->cfg))
+			continue;
+		if (cause)
+			give_up(c, cause);
+		else
+			rescue(c, to);
+	}
+}
+
 /* ---- connecting -------------------------------------------------------------------- */
 
 static int wait_on(struct sconn *c, struct sfresh *f, int app_fd)
@@ -110,6 +216,7 @@ int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const 
 		return wait_on(c, f, app_fd);
 	if (sstream_connect(c, f, -1, 0))
 		return -1;
+	probe(c);
 	tell(c, true, NULL);
 	return 0;
 }
@@ -168,9 +275,19 @@ bool pool_established(struct sconn *c)
 	return true;
 }
 
+void pool_started(struct sconn *c)
+{
+	settle_suspects(c, NULL);
+}
+
 void pool_closed(struct sconn *c)
 {
 	struct sstream *s;
+	if (!c->established)
+		settle_suspects(c, &c->cause);
+	else if (c->cfg && !c->suspect && c->cause.kind == QSOCK_ERR_STATELESS_RESET &&
+		 c->side->phase == PHASE_RUNNING && !TAILQ_EMPTY(&c->streams))
+		suspect(c);
 	if (c->local.sa.sa_family == AF_UNSPEC)
 		c->local = *port_local(c->port->port);
 	TAILQ_FOREACH(s, &c->waiting[DIR_BIDI], queue_link)

@@ -181,6 +181,51 @@ void sstream_requeue(struct sstream *s, struct sconn *to)
 	wait_for_credit(s);
 }
 
+static bool copy_written(struct sconn *to, struct stream *st, struct sendbuf *from)
+{
+	struct iovec iov;
+	int n;
+	while (st->sb.end < from->end) {
+		size_t got = conn_stream_claim(to->conn, st, (size_t)(from->end - st->sb.end), &iov, 1, &n);
+		if (!got)
+			return false;
+		sendbuf_copy(from, st->sb.end, got, iov.iov_base);
+		conn_stream_commit(to->conn, st, got);
+	}
+	return true;
+}
+
+bool sstream_transfer(struct sstream *s, struct sconn *to)
+{
+	struct stream *old = s->stream, *st;
+	if (old->sb.base || conn_stream_open(to->conn, DIR_BIDI, &st))
+		return false;
+	if (!copy_written(to, st, &old->sb)) {
+		conn_stream_reset(to->conn, st, 0);
+		conn_stream_release(to->conn, st);
+		return false;
+	}
+	if (s->tx == HALF_DONE)
+		conn_stream_finish(to->conn, st);
+	else if (!st->sb.end)
+		conn_stream_announce(to->conn, st);
+	conn_stream_reset(s->conn->conn, old, 0);
+	conn_stream_release(s->conn->conn, old);
+	sconn_touch(s->conn);
+	sconn_defer(s->conn);
+	unlink_queues(s);
+	s->in_work = false;
+	s->stream = st;
+	st->app = s;
+	s->conn = to;
+	s->seen = pool_received(to);
+	TAILQ_INSERT_TAIL(&to->streams, s, link);
+	sconn_touch(to);
+	s->todo_drain = true;
+	queue_work(s);
+	return true;
+}
+
 bool sstream_start(struct sstream *s)
 {
 	struct sconn *c = s->conn;
@@ -191,6 +236,8 @@ bool sstream_start(struct sstream *s)
 		return false;
 	}
 	s->stream->app = s;
+	if (c->pooled)
+		s->seen = pool_received(c);
 	if (s->waits)
 		TAILQ_REMOVE(&c->waiting[s->uni], s, queue_link);
 	s->waits = false;
