@@ -24,7 +24,7 @@ $(if $(CFLAGS_$(VARIANT)),,$(error VARIANT is one of release, asan, tsan, cov))
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wpointer-arith -Wvla -Wno-unused-parameter -Werror -fPIC -fvisibility=hidden -pthread \
-	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
+	-Iinclude -Ilibqsock -I. -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
 Q := $(if $(V),,@)
@@ -46,6 +46,8 @@ select = $(if $(T),$(B)/$(1)/test_$(T),$(call programs,$(1)/test_*.c))
 
 LIB := $(B)/libqsock.a
 SHARED := $(O)/lib/libqsock.so.$(VERSION)
+# All but the hooks themselves, which would stand in front of what the tests call too.
+SHIM := $(if $(PRELOAD_SRC),$(B)/preload.a)
 PRELOAD := $(if $(PRELOAD_SRC),$(O)/lib/libqsock_preload.so)
 BIN := $(patsubst examples/%.c,$(O)/bin/%,$(wildcard examples/*.c))
 SUPPORT := $(B)/tests/support.a
@@ -66,6 +68,7 @@ $(B)/%.o: %.c
 
 $(LIB): $(call objects,$(SRC))
 $(SUPPORT): $(call objects,$(wildcard tests/support/*.c))
+$(B)/preload.a: $(call objects,$(filter-out preload/hooks.c,$(PRELOAD_SRC)))
 %.a:
 	@mkdir -p $(@D)
 	@rm -f $@
@@ -94,11 +97,13 @@ endef
 
 $(O)/bin/%: $(B)/examples/%.o $(LIB)
 	$(call link_program)
-$(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(LIB)
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(SHIM) $(LIB)
 	$(call link_program,-lcmocka)
 $(B)/tests/sim/%: $(B)/tests/sim/%.o $(SUPPORT) $(LIB)
 	$(call link_program,-lcmocka)
-$(B)/tests/fd/%: $(B)/tests/fd/%.o $(SUPPORT) $(LIB)
+# This one is a program with the hooks in it: sanitizers want no library before theirs.
+$(B)/tests/fd/test_shim: $(call objects,preload/hooks.c)
+$(B)/tests/fd/%: $(B)/tests/fd/%.o $(SUPPORT) $(SHIM) $(LIB)
 	$(call link_program,-lcmocka)
 $(O)/tests/bench/%: $(B)/tests/bench/%.o $(LIB)
 	$(call link_program)

@@ -66,6 +66,9 @@ int api_set_nonblock(int fd);
 int api_addr_in(const struct sockaddr *sa, socklen_t len, struct addr *out);	/* 0; -1: EFAULT, EINVAL, EAFNOSUPPORT */
 int api_addr_out(const struct addr *a, struct sockaddr *sa, socklen_t *len);	/* 0; -1: EFAULT, EINVAL */
 
+/* The address as text in buf, of INET6_ADDRSTRLEN bytes; mapped ones as IPv4. */
+const char *api_literal(const struct addr *a, char *buf);
+
 /* connect for fd. name: to verify and send as SNI when the configuration has none; NULL: the address itself. */
 int api_connect(int fd, const struct addr *remote, const char *name, int cancel);
 int api_set_config(int fd, const struct qsock_config *cfg, size_t max);

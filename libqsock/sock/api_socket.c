@@ -218,7 +218,7 @@ static int run_connect(struct engine *e, struct api_call *c)
 }
 
 /* Not RFC 4007 zones: certificates do not know them. */
-static const char *literal(const struct addr *a, char buf[INET6_ADDRSTRLEN])
+const char *api_literal(const struct addr *a, char *buf)
 {
 	bool six = a->sa.sa_family == AF_INET6;
 	if (six && IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
@@ -235,7 +235,7 @@ static int start_connect(int fd, const struct addr *remote, const char *name)
 		return -1;
 	if (cfg->server_name)
 		name = cfg->server_name;
-	struct api_call c = { .run = run_connect, .addr = remote, .text = name ? name : literal(remote, buf), .cfg = cfg };
+	struct api_call c = { .run = run_connect, .addr = remote, .text = name ? name : api_literal(remote, buf), .cfg = cfg };
 	if (!api_call(fd, &c))
 		return 0;
 	int saved = errno;

@@ -28,14 +28,23 @@ static bool move(struct sstream *s, int *end)
 		struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)n };
 		if (!bytes)
 			return true;
+		if (s->deaf) {
+			conn_stream_consume(c, s->stream, bytes);
+			sconn_touch(s->conn);
+			continue;
+		}
 		ssize_t sent = sendmsg(s->source.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent < 0) {
 			if (errno == EAGAIN)
 				want_out(s, true);
 			else if (errno == ENOMEM || errno == ENOBUFS || errno == EINTR)
 				sconn_retry_later(s->conn);
+			else if (s->conn->pooled && !s->gone)
+				s->deaf = true;
 			else
 				sstream_cut_rx(s, 0);	/* EPIPE: the application shut its reading half */
+			if (s->deaf)
+				continue;
 			return false;
 		}
 		conn_stream_consume(c, s->stream, (size_t)sent);
