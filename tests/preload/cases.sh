@@ -4,14 +4,21 @@
 #   note TEXT            into the transcript
 # "# NAME: needs | what is shown" is the case's line in the table.
 
-# nc: nc | netcat-openbsd, both roles: 100 MB each way at once, checksums, half-close
+# nc: nc socat | netcat-openbsd, both roles: 100 MB each way, checksums; half-close, then an answer; refused port
+# (Debian's nc stops sending when the other side's data ends: so one way at a time.)
 case_nc() {
-	serve -i "$data/big" -o from-client nc -l -N -v 127.0.0.1 "$port"
-	run client sh -c 'nc -N -v 127.0.0.1 "$0" < "$1" > from-server' "$port" "$data/other"
+	serve -o up nc -l -v 127.0.0.1 "$port"
+	run up sh -c 'nc -N -v 127.0.0.1 "$0" < "$1"' "$port" "$data/big"
 	served 0
-	sums from-client from-server
+	serve -i "$data/other" nc -l -N -v 127.0.0.1 "$port"
+	run down sh -c 'nc -d -v 127.0.0.1 "$0" > down' "$port"
+	served 0
+	same up "$data/big" down "$data/other"
 	run refused nc -v -w 3 127.0.0.1 "$port"
 	run "refused, -z" nc -zv 127.0.0.1 "$port"
+	serve socat -t 30 TCP-LISTEN:"$port",bind=127.0.0.1,reuseaddr SYSTEM:sha256sum
+	run half-close sh -c 'nc -N 127.0.0.1 "$0" < "$1"' "$port" "$data/big"
+	served 0
 }
 
 # nc_server_first: nc | netcat-openbsd: the server speaks first, the client only listens; IPv6
@@ -39,7 +46,7 @@ case_socat_send() {
 	serve socat -u TCP-LISTEN:"$port",bind=127.0.0.1,reuseaddr CREATE:up
 	run client sh -c 'socat -u OPEN:"$1",rdonly TCP:127.0.0.1:"$0"' "$port" "$data/other"
 	served 0
-	sums down up
+	same down "$data/big" up "$data/other"
 }
 
 # curl: curl $python | curl and python3 -m http.server: listing, 50 MB, ranges, keep-alive, errors
@@ -48,10 +55,11 @@ case_curl() {
 	serve "$python" -u -m http.server --protocol HTTP/1.1 --bind 127.0.0.1 --directory "$data/www" "$port"
 	run listing curl -sS "$u/"
 	run large curl -sS -o large -w '%{http_code} %{size_download} %{num_connects} %{remote_ip}\n' "$u/large"
-	sums large
+	same large "$data/www/large"
 	run "one connection" curl -sS -w '%{http_code} %{num_connects}\n' -o a "$u/small" -o b "$u/small" -o c "$u/nothing"
 	run parallel curl -sS --no-progress-meter -Z --parallel-max 8 -o 'p#1' "$u/part[1-8]"
-	sums p1 p2 p3 p4 p5 p6 p7 p8
+	local i
+	for i in 1 2 3 4 5 6 7 8; do same p$i "$data/www/part$i"; done
 	run head curl -sSI "$u/small"
 	run "by name" curl -sS "http://localhost:$port/small"
 	run post curl -sS -o post -w '%{http_code}\n' --data-binary @"$data/www/large" "$u/small"
@@ -89,11 +97,11 @@ case_redis() {
 	run pipe sh -c 'seq 20000 | sed "s/.*/SET n:& v&/" | redis-cli -p "$0" --pipe' "$port"
 	run dbsize $cli dbsize
 	run "blocking pop" sh -c 'redis-cli -p "$0" blpop list 20 & sleep 0.3; redis-cli -p "$0" rpush list x > pushed; wait' "$port"
-	run "publish, subscribe" sh -c '(sleep 0.5; redis-cli -p "$0" publish ch hello > published) & timeout 2 redis-cli -p "$0" subscribe ch; wait' "$port"
 	run "client list" sh -c 'redis-cli -p "$0" client list | grep -o "addr=[0-9.]*:" ' "$port"
 	run "unknown command" $cli nonsense
 	run refused redis-cli -h 127.0.0.1 -p "$closed" ping
 	fds_settle
+	run "publish, subscribe" sh -c '(sleep 0.5; redis-cli -p "$0" publish ch hello > published) & timeout 2 redis-cli -p "$0" subscribe ch; wait' "$port"
 	run shutdown $cli shutdown nosave
 	served 0
 }
@@ -165,9 +173,9 @@ case_ssh() {
 	run "20 MB to and fro" sh -c 'head -c 20000000 "$2" | ssh $0 -p "$1" 127.0.0.1 cat | sha256sum' "$o" "$port" "$data/big"
 	printf '%s\n' "put $data/www/large up.bin" "get up.bin down.bin" 'ls up.bin' 'rm up.bin' > batch
 	run "sftp" sh -c 'cd "$2" && sftp $0 -q -P "$1" -b batch 127.0.0.1:"$2"' "$o" "$port" "$PWD"
-	sums down.bin
+	same down.bin "$data/www/large"
 	run "scp" sh -c 'scp $0 -q -P "$1" "$2" 127.0.0.1:"$3"/copied' "$o" "$port" "$data/www/large" "$PWD"
-	sums copied
+	same copied "$data/www/large"
 	run "wrong host key" sh -c 'ssh ${0/known/authorized} -p "$1" 127.0.0.1 true 2>&1 | tail -n 1' "$o" "$port"
 	fds_settle
 	stop "$server"

@@ -111,7 +111,7 @@ serve() {
 # What differs from run to run: ports, process ids, times, rates.
 normalise() {
 	sed -E -e "s/\b$port\b/PORT/g" -e "s/\b$closed\b/CLOSED/g" -e 's/[0-9.]+ requests per second.*/RATE/' \
-		-e 's/[0-9.]+ ?[KMG]B\/s/RATE/g' -e 's/\b(1[0-9]|[2-6]?[0-9])[0-9]{3}\b/NUMBER/g' -e 's/[0-9.]+s\b/SECONDS/g' \
+		-e 's/[0-9.]+ ?[KMG]B\/s/RATE/g' -e 's/\b(1[0-9]|[2-6]?[0-9])[0-9]{3}\b/NUMBER/g' -e 's/[0-9.]+s\b/SECONDS/g' -e 's/\b[0-9]+ ms\b/SECONDS/g' \
 		-e 's/[0-9]{2}:[0-9]{2}:[0-9]{2}/TIME/g' -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}/DATE/g' \
 		-e 's/[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4}/DATE/g' -e 's/[0-9]{2}.[A-Z][a-z]{2}.[0-9]{4}/DATE/g' \
 		-e 's/\[[0-9]+\]:/[PID]:/g' \
@@ -137,8 +137,12 @@ run() {
 	[ $status -lt 124 ] || complain "$label: $([ $status -eq 124 ] && echo timed out || echo "exit $status")"
 }
 
-sums() {
-	sha256sum "$@" >> "$transcript" 2>&1
+# What has arrived is what was sent: by checksum.
+same() {	# got, sent, got, sent...
+	while [ $# -ge 2 ]; do
+		note "$1: $([ "$(sha256sum < "$1")" = "$(sha256sum < "$2")" ] && echo same || echo "DIFFERENT, $(stat -c %s "$1") bytes")"
+		shift 2
+	done 2>> "$transcript"
 }
 
 said() {	# the server's own words, sorted: it may have served several at once
@@ -267,6 +271,7 @@ one() {	# name, needs, what
 	play "$1" tcp tcp
 	play "$1" "$against" "$([ "$against" = tcp ] && echo tcp2 || echo shim)"
 	other=$dir
+	grep -h ': DIFFERENT' "$out/$1/tcp/transcript" "$other/transcript" >> "$other/complaints"
 	if cmp -s "$out/$1/tcp/transcript" "$other/transcript" && [ ! -s "$out/$1/tcp/complaints" ] && [ ! -s "$other/complaints" ]; then
 		passed=$((passed + 1))
 		verdict "$1" "$3" "same as TCP"
