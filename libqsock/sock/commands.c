@@ -149,22 +149,49 @@ int sock_cmd_bind(struct engine *e, uint64_t cookie, const struct addr *a)
 		return fail(EINVAL);
 	if (a->sa.sa_family != f->domain)
 		return fail(EAFNOSUPPORT);
-	f->port = sport_bind(side_of(e), a, f->obj.settings && f->obj.settings->flags & QSOCK_CONFIG_REUSEPORT);
+	if (f->obj.settings && f->obj.settings->flags & QSOCK_CONFIG_REUSEPORT)
+		f->udp_flags |= UDP_REUSE_PORT;
+	f->port = sport_bind(side_of(e), a, f->udp_flags);
 	return f->port ? 0 : -1;
 }
 
-int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog)
+static int start_listening(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog, bool streams)
 {
 	struct sfresh *f = find_fresh(e, cookie);
 	struct addr any = { 0 };
 	if (!f)
 		return -1;
 	any.sa.sa_family = (sa_family_t)f->domain;
-	if (!f->port && !(f->port = sport_bind(side_of(e), &any, cfg->reuse_port)))
+	if (cfg->reuse_port)
+		f->udp_flags |= UDP_REUSE_PORT;
+	if (!f->port && !(f->port = sport_bind(side_of(e), &any, f->udp_flags)))
 		return -1;
 	if (f->port->listener)
 		return fail(EADDRINUSE);
-	return slisten_start(f, cfg, backlog);
+	return slisten_start(f, cfg, backlog, streams);
+}
+
+int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog)
+{
+	return start_listening(e, cookie, cfg, backlog, false);
+}
+
+int sock_cmd_stream_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog)
+{
+	return start_listening(e, cookie, cfg, backlog, true);
+}
+
+/* The port of a socket that is about to connect, from which remote can be reached. */
+static int route(struct engine *e, struct sfresh *f, const struct addr *remote)
+{
+	struct addr local;
+	if (remote->sa.sa_family != f->domain)
+		return fail(EAFNOSUPPORT);
+	if (side_of(e)->phase != PHASE_RUNNING)
+		return fail(ENETDOWN);
+	if (!f->port && !(f->port = sport_for_clients(side_of(e), f->domain)))
+		return -1;
+	return port_route(f->port->port, remote, &local);
 }
 
 int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const struct addr *remote,
@@ -178,16 +205,57 @@ int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const str
 	struct sfresh *f = find_fresh(e, cookie);
 	if (!f)
 		return -1;
-	if (remote->sa.sa_family != f->domain)
-		return fail(EAFNOSUPPORT);
-	if (side_of(e)->phase != PHASE_RUNNING)
-		return fail(ENETDOWN);
-	if (!f->port && !(f->port = sport_for_clients(side_of(e), f->domain)))
-		return -1;
-	struct addr route;
-	if (port_route(f->port->port, remote, &route))
+	if (route(e, f, remote))
 		return -1;
 	return sconn_connect(f, filler, remote, server_name, cfg);
+}
+
+int sock_cmd_stream_connect(struct engine *e, uint64_t cookie, int app_fd, const struct addr *remote,
+			    const char *server_name, struct sock_config *cfg)
+{
+	struct sock_obj *o = find(e, cookie, EINVAL);
+	if (!o)
+		return -1;
+	if (o->kind == SOCK_STREAMOBJ)
+		return fail(((struct sstream *)o)->stream ? EISCONN : EALREADY);
+	struct sfresh *f = find_fresh(e, cookie);
+	if (!f || route(e, f, remote))
+		return -1;
+	int ret = pool_connect(f, app_fd, remote, server_name, cfg);
+	int saved = errno;
+	side_work(side_of(e));
+	errno = saved;
+	return ret;
+}
+
+int sock_cmd_stream_state(struct engine *e, uint64_t cookie)
+{
+	struct sock_obj *o = find(e, cookie, EINVAL);
+	if (!o)
+		return -1;
+	if (o->kind == SOCK_STREAMOBJ)
+		return !((struct sstream *)o)->stream;
+	return fail(ENOTCONN);
+}
+
+int sock_cmd_tcp_option(struct engine *e, uint64_t cookie, enum sock_tcp_option option, bool on)
+{
+	struct sock_obj *o = find(e, cookie, EINVAL);
+	if (!o)
+		return -1;
+	if (option == SOCK_TCP_ABORT) {
+		if (o->kind == SOCK_STREAMOBJ)
+			((struct sstream *)o)->abort_on_close = on;
+		else if (o->kind == SOCK_FRESH)
+			((struct sfresh *)o)->abort_on_close = on;
+		return 0;
+	}
+	struct sfresh *f = find_fresh(e, cookie);
+	if (!f)
+		return -1;
+	unsigned flag = option == SOCK_TCP_V6ONLY ? UDP_V6_ONLY : UDP_REUSE_PORT;
+	f->udp_flags = on ? f->udp_flags | flag : f->udp_flags & ~flag;
+	return 0;
 }
 
 /* ---- acts ---------------------------------------------------------------------------------------- */
