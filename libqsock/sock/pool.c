@@ -103,6 +103,15 @@ static bool unheard(const struct sstream *s, uint64_t received)
 	return s->stream && s->seen == received && (s->tx == HALF_OPEN || s->tx == HALF_DONE) && s->rx == HALF_OPEN;
 }
 
+static bool has_unheard(const struct sconn *c, uint64_t received)
+{
+	const struct sstream *s;
+	TAILQ_FOREACH(s, &c->streams, link)
+		if (unheard(s, received))
+			return true;
+	return false;
+}
+
 bool pool_keeps(const struct sstream *s)
 {
 	return s->conn->suspect && unheard(s, s->conn->probe_seen);
@@ -150,8 +159,13 @@ static void probe_over(struct timer *t)
 {
 	struct sconn *c = owner_of(t, struct sconn, probe);
 	struct side *side = c->side;
-	if (!c->over && !c->retiring && pool_received(c) == c->probe_seen)
+	if (c->over || c->retiring)
+		return;
+	uint64_t received = pool_received(c);
+	if (received == c->probe_seen)
 		suspect(c);
+	else if (has_unheard(c, received))	/* opened after what came meanwhile */
+		probe(c);
 	side_work(side);
 }
 
