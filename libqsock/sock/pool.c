@@ -201,14 +201,14 @@ static void settle_suspects(struct sconn *to, const struct qsock_error *cause)
 
 /* ---- connecting -------------------------------------------------------------------- */
 
-static int wait_on(struct sconn *c, struct sfresh *f, int app_fd)
+static int wait_on(struct sconn *c, struct sfresh *f, int app_fd, bool revert)
 {
 	int engine_end = f->source.fd;
 	int app_end = engine_take_fd(c->side->engine, app_fd);
 	if (app_end < 0)
 		return -1;
 	ssize_t filler = pair_block(app_end);
-	if (filler >= 0 && !sstream_connect(c, f, app_end, (size_t)filler))
+	if (filler >= 0 && !sstream_connect(c, f, app_end, (size_t)filler, revert))
 		return 1;
 	int saved = errno;
 	if (filler > 0)
@@ -218,7 +218,8 @@ static int wait_on(struct sconn *c, struct sfresh *f, int app_fd)
 	return -1;
 }
 
-int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg)
+int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg,
+		 bool revert)
 {
 	struct side *side = side_of(f->obj.engine);
 	struct sconn *c = choose(side, f->port, remote, name, cfg);
@@ -227,8 +228,8 @@ int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const 
 		return -1;
 	}
 	if (!has_room(c))
-		return wait_on(c, f, app_fd);
-	if (sstream_connect(c, f, -1, 0))
+		return wait_on(c, f, app_fd, revert);
+	if (sstream_connect(c, f, -1, 0, false))
 		return -1;
 	probe(c);
 	tell(c, true, NULL);
@@ -252,6 +253,14 @@ void pool_accepted(struct sconn *c, struct slisten *l)
 	c->acceptor = l;
 	learn_names(c);
 	sconn_defer(c);
+}
+
+void pool_adopt(struct slisten *l)
+{
+	struct sconn *c;
+	TAILQ_FOREACH(c, &l->port->side->conns, link)
+		if (c->pooled && !c->cfg && !c->over && c->port == l->port)
+			c->acceptor = l;
 }
 
 void pool_forget_acceptor(struct side *side, struct slisten *l)

@@ -149,7 +149,7 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 		wait_for_credit(s);
 }
 
-int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t filler)
+int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t filler, bool revert)
 {
 	uint64_t cookie = f->obj.cookie;
 	struct sstream *s = sstream_new(c);
@@ -165,6 +165,7 @@ int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t fille
 	s->abort_on_close = f->abort_on_close;
 	s->app_end = app_end;
 	s->filler = filler;
+	s->revert = revert;
 	sfresh_free(f, false);
 	obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
 	if (app_end >= 0 || !sstream_start(s))
@@ -396,7 +397,8 @@ static void on_gone(struct sstream *s)
 			sstream_free(s, true);
 		return;
 	}
-	sstream_cut_rx(s, 0);
+	if (!s->conn->pooled || s->aborted)
+		sstream_cut_rx(s, 0);	/* else only when something comes, as TCP resets then */
 	sstream_drain(s);
 	settle(s);
 }
@@ -424,20 +426,51 @@ static void ready(struct source *src, uint32_t events)
 
 /* ---- ends that come from elsewhere ----------------------------------------------------------- */
 
+/* A connect that failed, and somebody waits for its result: the socket may be used once more. */
+static bool revert(struct sstream *s)
+{
+	struct sconn *c = s->conn;
+	uint64_t cookie = s->obj.cookie;
+	int end = s->source.fd;
+	if (!s->revert)
+		return false;
+	obj_remove(c->side, &s->obj);
+	if (sfresh_revert(c->side, &s->source, cookie, c->port, &c->cause)) {
+		obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
+		return false;
+	}
+	pair_open(s->app_end, end, s->filler);
+	s->gone = true;		/* nothing to bury */
+	sstream_free(s, true);
+	return true;
+}
+
+/* The peer has said all and the connection has ended in good order: with TCP its end would be gone in silence, and only
+ * what is written from now on would be answered by an error. */
+static bool part(struct sstream *s)
+{
+	s->parted = s->conn->pooled && s->rx == HALF_DONE && s->tx == HALF_OPEN &&
+		    s->conn->obj.error.kind == QSOCK_ERR_NONE;
+	return s->parted;
+}
+
 void sstream_lost(struct sstream *s)
 {
 	if (s->waits) {
 		s->obj.error = s->conn->cause;
-		sstream_free(s, false);
+		if (!revert(s))
+			sstream_free(s, false);
 		return;
 	}
 	if (s->source.fd < 0 || s->has_arrived)
 		return;		/* after it was delivered */
+	sstream_fill(s);
+	if (part(s))
+		return;
 	if (s->tx == HALF_OPEN) {
 		s->obj.error = s->conn->cause;
 		cut_tx(s);
 	}
-	sstream_fill(s);
 	settle(s);
 }
 

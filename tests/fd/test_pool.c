@@ -81,7 +81,7 @@ static void serve(uint32_t max_streams)
 
 static int run_connect(struct engine *e, struct api_call *c)
 {
-	return sock_cmd_stream_connect(e, c->cookie, c->fd, c->addr, "127.0.0.1", c->cfg);
+	return sock_cmd_stream_connect(e, c->cookie, c->fd, c->addr, "127.0.0.1", c->cfg, false);
 }
 
 static int start_connect(int fd, int *ret)
