@@ -79,7 +79,6 @@ static void unspecified(int domain, struct addr *a)
 int shim_socket(int domain, int type)
 {
 	struct memo m = { .state = MEMO_FRESH, .domain = domain };
-	trust_register();
 	int fd = qsock_socket(domain, type, 0);
 	if (fd < 0)
 		return -1;
