@@ -131,8 +131,7 @@ int shim_bind(int fd, struct memo *m, const struct sockaddr *sa, socklen_t len)
 
 static int run_listen(struct engine *e, struct api_call *c)
 {
-	int ret = sock_cmd_stream_listen(e, c->cookie, c->cfg, (int)c->number);
-	return ret;
+	return sock_cmd_stream_listen(e, c->cookie, c->cfg, (int)c->number);
 }
 
 int shim_listen(int fd, struct memo *m, int backlog)
