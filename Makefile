@@ -179,7 +179,7 @@ install: all
 	install -m 755 $(SHARED) $(PRELOAD) -t $(DEST_LIB)
 	ln -sf $(notdir $(SHARED)) $(DEST_LIB)/$(SONAME)
 	ln -sf $(SONAME) $(DEST_LIB)/libqsock.so
-	$(if $(BIN),install -m 755 $(BIN) -t $(DESTDIR)$(PREFIX)/bin)
+	install -m 755 $(BIN) preload/qsock-run -t $(DESTDIR)$(PREFIX)/bin
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' 'Name: qsock' \
 		'Description: QUIC connections and streams as file descriptors' 'Version: $(VERSION)' \
 		'Requires.private: $(PKG)' 'Libs: -L$${libdir} -lqsock' 'Libs.private: -pthread' \
@@ -188,7 +188,7 @@ install: all
 
 uninstall:
 	rm -f $(patsubst include/%,$(DESTDIR)$(PREFIX)/include/%,$(wildcard include/*.h)) \
-		$(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(BIN))) \
+		$(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(BIN)) qsock-run) \
 		$(addprefix $(DEST_LIB)/,$(notdir $(LIB) $(SHARED) $(PRELOAD)) $(SONAME) libqsock.so pkgconfig/qsock.pc)
 
 clean:

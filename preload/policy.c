@@ -141,11 +141,16 @@ void policy_load(struct policy *p, const char *(*get)(const char *name), void (*
 static struct policy the_policy;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* A copy: programs change and clear their environment. */
 static const char *from_environment(const char *name)
 {
 	const char *v = getenv(name);
-	return v && *v ? strdup(v) : NULL;
+	return v && *v ? v : NULL;
+}
+
+/* A copy: programs change and clear their environment. */
+static const char *keep(const char *s)
+{
+	return s ? strdup(s) : NULL;
 }
 
 static void complain(const char *line)
@@ -158,6 +163,13 @@ static void load(void)
 	the_policy.log = from_environment("QSOCK_LOG");
 	struct policy p;
 	policy_load(&p, from_environment, complain);
+	p.cert = keep(p.cert);
+	p.key = keep(p.key);
+	p.ca_file = keep(p.ca_file);
+	p.pin = keep(p.pin);
+	p.known_hosts = keep(p.known_hosts);
+	p.server_name = keep(p.server_name);
+	p.log = keep(p.log);
 	the_policy = p;
 }
 

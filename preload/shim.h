@@ -43,12 +43,12 @@ int tcp_replace(int fd, const struct memo *m);
 
 struct sock_config *trust_client_config(void);	/* NULL and errno; the reason is logged. Kept for good */
 struct sock_config *trust_server_config(void);
-void trust_register(void);			/* the engine's questions and news come here */
+void trust_forget(void);				/* the configurations; for tests */
 
 /* known_hosts lines: "host:port pin". */
 enum trust_verdict { TRUST_KNOWN, TRUST_NEW, TRUST_MISMATCH, TRUST_ERROR };
-/* Look host up in the file at path and, if nothing is known of it, append it with pin (64 hex digits). The file is locked meanwhile;
- * it is made if it does not exist. TRUST_ERROR: errno. */
+/* Look host up in the file at path and, if nothing is known of it, append it with pin (64 hex digits). The file is
+ * locked meanwhile; it is made if it does not exist. TRUST_ERROR: errno. */
 enum trust_verdict trust_check(const char *path, const char *host, const char *pin);
 
 #endif

@@ -71,11 +71,6 @@ static struct sock_config *configs[2];		/* client, server */
 static void before_fork(void) { pthread_mutex_lock(&lock); }
 static void after_fork(void) { pthread_mutex_unlock(&lock); }
 
-__attribute__((constructor)) static void at_load(void)
-{
-	pthread_atfork(before_fork, after_fork, after_fork);
-}
-
 static bool trusts_on_first_use(const struct policy *p)
 {
 	return p->known_hosts && !p->ca_file && !p->pin;
@@ -106,14 +101,34 @@ static struct sock_config *make(bool is_server)
 	return NULL;
 }
 
+/* Made outside the lock: who forks takes this one and those of sock/ in an order of his own. */
 static struct sock_config *get(bool is_server)
 {
 	pthread_mutex_lock(&lock);
-	if (!configs[is_server])
-		configs[is_server] = make(is_server);
-	struct sock_config *c = configs[is_server];
+	struct sock_config *c = configs[is_server], *fresh = NULL;
 	pthread_mutex_unlock(&lock);
+	if (c || !(fresh = make(is_server)))
+		return c;
+	pthread_mutex_lock(&lock);
+	c = configs[is_server];
+	if (!c)
+		configs[is_server] = fresh;
+	pthread_mutex_unlock(&lock);
+	if (!c)
+		return fresh;
+	sock_config_put(fresh);
 	return c;
+}
+
+void trust_forget(void)
+{
+	for (int i = 0; i < 2; i++) {
+		pthread_mutex_lock(&lock);
+		struct sock_config *c = configs[i];
+		configs[i] = NULL;
+		pthread_mutex_unlock(&lock);
+		sock_config_put(c);
+	}
 }
 
 struct sock_config *trust_client_config(void) { return get(false); }
@@ -165,8 +180,10 @@ static void outcome(const struct addr *local, const struct addr *remote, const c
 		log_warn("out %s -> %s (%s) failed: %s", l, r, name, qsock_strerror(err, text, sizeof(text)));
 }
 
-void trust_register(void)
+/* Before there can be an engine. */
+__attribute__((constructor)) static void at_load(void)
 {
 	static const struct pool_hooks hooks = { verified, outcome };
 	pool_set_hooks(&hooks);
+	pthread_atfork(before_fork, after_fork, after_fork);
 }

@@ -132,6 +132,8 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool s
 	endpoint_retry(port_endpoint(l->port->port), cfg->endpoint.retry);
 	endpoint_listen(port_endpoint(l->port->port), conn_cfg);
 	set_refusing(l);
+	if (streams)
+		pool_adopt(l);
 	return 0;
 }
 

@@ -187,18 +187,18 @@ static int find_again(const struct sstream *s)
 }
 
 /* No duplicate is held while a socket of the pool is being connected: it would keep what the application closes. */
-static void unblock(struct sstream *s)
+static void unblock(struct sstream *s, int end)
 {
 	if (s->filler && s->conn->pooled)
 		s->app_end = find_again(s);
 	if (s->app_end >= 0)
 		pair_widen(s->app_end);
 	drop_app_end(s);
-	pair_unblock(s->source.fd, s->filler);
+	pair_unblock(end, s->filler);
 	s->filler = 0;
 }
 
-int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler)
+int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler, bool revert)
 {
 	uint64_t cookie = f->obj.cookie;
 	struct sstream *s = sstream_new(c);
@@ -214,6 +214,7 @@ int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler
 	s->abort_on_close = f->abort_on_close;
 	s->app_fd = app_fd;
 	s->filler = filler;
+	s->revert = revert;
 	sfresh_free(f, false);
 	obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
 	if (filler || !sstream_start(s))
@@ -290,7 +291,7 @@ bool sstream_start(struct sstream *s)
 	if (s->waits)
 		TAILQ_REMOVE(&c->waiting[s->uni], s, queue_link);
 	s->waits = false;
-	unblock(s);
+	unblock(s, s->source.fd);
 	sstream_drain(s);
 	if (s->tx == HALF_OPEN && !s->stream->sb.end)
 		conn_stream_announce(c->conn, s->stream);
@@ -443,7 +444,8 @@ static void on_gone(struct sstream *s)
 			sstream_free(s, true);
 		return;
 	}
-	sstream_cut_rx(s, 0);
+	if (!s->conn->pooled || s->aborted)
+		sstream_cut_rx(s, 0);	/* else only when something comes, as TCP resets then */
 	sstream_drain(s);
 	settle(s);
 }
@@ -470,20 +472,51 @@ static void ready(struct source *src, uint32_t events)
 
 /* ---- ends that come from elsewhere ----------------------------------------------------------- */
 
+/* A connect that failed, and somebody waits for its result: the socket may be used once more. */
+static bool revert(struct sstream *s)
+{
+	struct sconn *c = s->conn;
+	uint64_t cookie = s->obj.cookie;
+	int end = s->source.fd;
+	if (!s->revert)
+		return false;
+	obj_remove(c->side, &s->obj);
+	if (sfresh_revert(c->side, &s->source, cookie, c->port, &c->cause)) {
+		obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
+		return false;
+	}
+	unblock(s, end);
+	s->gone = true;		/* nothing to bury */
+	sstream_free(s, true);
+	return true;
+}
+
+/* The peer has said all and the connection has ended in good order: with TCP its end would be gone in silence, and only
+ * what is written from now on would be answered by an error. */
+static bool part(struct sstream *s)
+{
+	s->parted = s->conn->pooled && s->rx == HALF_DONE && s->tx == HALF_OPEN &&
+		    s->conn->obj.error.kind == QSOCK_ERR_NONE;
+	return s->parted;
+}
+
 void sstream_lost(struct sstream *s)
 {
 	if (s->waits) {
 		s->obj.error = s->conn->cause;
-		sstream_free(s, false);
+		if (!revert(s))
+			sstream_free(s, false);
 		return;
 	}
 	if (s->source.fd < 0 || s->has_arrived)
 		return;		/* after it was delivered */
+	sstream_fill(s);
+	if (part(s))
+		return;
 	if (s->tx == HALF_OPEN) {
 		s->obj.error = s->conn->cause;
 		cut_tx(s);
 	}
-	sstream_fill(s);
 	settle(s);
 }
 
