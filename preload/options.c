@@ -34,6 +34,7 @@ static const struct option options[] = {
 	{ SOL_SOCKET, SO_RCVBUFFORCE, KEEP, 131072, 0 },
 	{ SOL_SOCKET, SO_RCVLOWAT, KEEP, 1, 0 },	/* the kernel's would hide an abnormal end */
 	{ SOL_SOCKET, SO_INCOMING_CPU, KEEP, 0, 0 },
+	{ SOL_SOCKET, SO_KEEPALIVE, KEEP, 0, 0 },
 	{ SOL_SOCKET, SO_PROTOCOL, GET, IPPROTO_TCP, 0 },
 	{ IPPROTO_TCP, TCP_NODELAY, KEEP, 0, 0 },
 	{ IPPROTO_TCP, TCP_MAXSEG, KEEP, 1200, 0 },
@@ -84,6 +85,25 @@ static int tell_engine(int fd, enum sock_tcp_option option, bool on)
 	return api_call(fd, &(struct api_call){ .run = run_option, .number = option, .out = on ? (void *)"" : NULL });
 }
 
+/* What TCP does not take. */
+static bool in_range(const struct option *o, int32_t v)
+{
+	if (o->level != IPPROTO_TCP)
+		return true;
+	switch (o->name) {
+	case TCP_KEEPIDLE:
+	case TCP_KEEPINTVL:
+		return v >= 1 && v <= 32767;
+	case TCP_KEEPCNT:
+	case TCP_SYNCNT:
+		return v >= 1 && v <= 127;
+	case TCP_USER_TIMEOUT:
+		return v >= 0;
+	default:
+		return true;
+	}
+}
+
 /* Buffers are doubled as TCP does it. */
 static int32_t kept_value(const struct option *o, int32_t v)
 {
@@ -104,6 +124,8 @@ static int keep(int fd, struct memo *m, int i, const void *val, socklen_t len)
 	else if (len && o->level == IPPROTO_IP)
 		v = *(const uint8_t *)val;
 	else
+		return shim_fail(EINVAL);
+	if (!in_range(o, v))
 		return shim_fail(EINVAL);
 	if (o->what == ENGINE && m->bound && o->name == IPV6_V6ONLY)
 		return shim_fail(EINVAL);
@@ -157,6 +179,8 @@ int shim_setsockopt(int fd, struct memo *m, int level, int name, const void *val
 	int i = index_of(level, name);
 	if (!val && len)
 		return shim_fail(EFAULT);
+	if (level == IPPROTO_IPV6 && m->domain != AF_INET6)
+		return shim_fail(ENOPROTOOPT);
 	if (i >= 0)
 		return keep(fd, m, i, val, len);
 	if (level == SOL_SOCKET)
@@ -237,6 +261,9 @@ int shim_getsockopt(int fd, struct memo *m, int level, int name, void *val, sock
 {
 	static const char congestion[16] = "reno";
 	int i = index_of(level, name);
+	if (level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IP &&
+	    (level != IPPROTO_IPV6 || m->domain != AF_INET6))
+		return shim_fail(EOPNOTSUPP);
 	if (i >= 0)
 		return give_int(m->set >> i & 1 ? m->values[i] : options[i].initial, val, len);
 	if (level == SOL_SOCKET)

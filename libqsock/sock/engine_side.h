@@ -192,6 +192,7 @@ void sconn_retry_later(struct sconn *c);
 int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg);
 /* c, accepted from outside, belongs to l's clients. */
 void pool_accepted(struct sconn *c, struct slisten *l);
+void pool_adopt(struct side *side, struct slisten *l);		/* streams on connections of an earlier listener go to l */
 void pool_forget_acceptor(struct side *side, struct slisten *l);	/* l goes */
 bool pool_established(struct sconn *c);		/* false: not to be trusted; it was closed */
 void pool_closed(struct sconn *c);		/* before its streams hear of it */

@@ -126,6 +126,8 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool s
 	endpoint_retry(port_endpoint(l->port->port), cfg->endpoint.retry);
 	endpoint_listen(port_endpoint(l->port->port), &cfg->server);
 	set_refusing(l);
+	if (streams)
+		pool_adopt(side, l);
 	return 0;
 }
 
@@ -163,7 +165,7 @@ void slisten_free(struct slisten *l, bool clean)
 		unqueue(l, c);
 		sconn_abandon(c);
 	}
-	endpoint_refuse(port_endpoint(p->port), false);
+	endpoint_refuse(port_endpoint(p->port), true);	/* as long as connections keep the port */
 	pool_forget_acceptor(p->side, l);
 	end_close(e, &l->source, clean);
 	obj_remove(p->side, &l->obj);

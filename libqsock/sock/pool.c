@@ -240,6 +240,15 @@ void pool_accepted(struct sconn *c, struct slisten *l)
 	sconn_defer(c);
 }
 
+/* Clients know the address, not the socket: a listener made anew hears of their next sockets. */
+void pool_adopt(struct side *side, struct slisten *l)
+{
+	struct sconn *c;
+	TAILQ_FOREACH(c, &side->conns, link)
+		if (c->pooled && !c->cfg && !c->acceptor && !c->over && !c->retiring && c->port == l->port)
+			c->acceptor = l;
+}
+
 void pool_forget_acceptor(struct side *side, struct slisten *l)
 {
 	struct sconn *c;
