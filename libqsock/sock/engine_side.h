@@ -231,6 +231,7 @@ struct sstream {
 	uint64_t seen;			/* pooled: packets received when it was opened */
 	bool deaf;			/* pooled: the application shut its reading half, which with TCP the peer does not notice */
 	bool abort_on_close;		/* closing is a reset (SO_LINGER of 0 s) */
+	bool stop_held;		/* pooled: the peer wants no more, and the application has not been told */
 	bool aborted;			/* it was closed with bytes unread: a reset follows the data, as with TCP */
 	int app_end;			/* to be sent or opened; -1 */
 	size_t filler;

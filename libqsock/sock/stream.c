@@ -283,13 +283,23 @@ void sstream_arrived(struct sconn *c, struct stream *st)
 	TAILQ_INSERT_TAIL(&c->arrived, s, queue_link);
 }
 
+/* The peer takes nothing any more. Of a TCP peer that has closed a writer hears by what it writes; poll shows an end of
+ * reading only. */
+static void stop_tx(struct sstream *s)
+{
+	if (s->conn->pooled && !sstream_queued(s))
+		s->stop_held = true;
+	else
+		cut_tx(s);
+}
+
 static void on_stopped(struct sstream *s)
 {
 	if (s->tx != HALF_OPEN)
 		return;
 	s->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_STOP_SENDING, .by_peer = 1, .os_errno = EPIPE,
 					     .code = s->stream->peer_stop_code };
-	cut_tx(s);
+	stop_tx(s);
 }
 
 static int make_end(struct sstream *s)
@@ -405,6 +415,8 @@ static void ready(struct source *src, uint32_t events)
 {
 	struct sstream *s = owner_of(src, struct sstream, source);
 	struct side *side = s->conn->side;
+	if (s->stop_held && s->tx == HALF_OPEN && (events & (EPOLLRDHUP | EPOLLHUP) || sstream_queued(s)))
+		cut_tx(s);
 	/* With our own half shut, the other one's end looks like a close as well: it makes no difference. */
 	if (events & EPOLLRDHUP)
 		s->shut = true;
@@ -433,11 +445,14 @@ void sstream_lost(struct sstream *s)
 	}
 	if (s->source.fd < 0 || s->has_arrived)
 		return;		/* after it was delivered */
+	sstream_fill(s);
 	if (s->tx == HALF_OPEN) {
 		s->obj.error = s->conn->cause;
-		cut_tx(s);
+		if (s->rx == HALF_DONE)
+			stop_tx(s);
+		else
+			cut_tx(s);
 	}
-	sstream_fill(s);
 	settle(s);
 }
 
