@@ -169,7 +169,7 @@ install: all
 	install -m 755 $(SHARED) $(PRELOAD) -t $(DEST_LIB)
 	ln -sf $(notdir $(SHARED)) $(DEST_LIB)/$(SONAME)
 	ln -sf $(SONAME) $(DEST_LIB)/libqsock.so
-	$(if $(BIN),install -m 755 $(BIN) -t $(DESTDIR)$(PREFIX)/bin)
+	install -m 755 $(BIN) preload/qsock-run -t $(DESTDIR)$(PREFIX)/bin
 	printf '%s\n' 'Name: qsock' 'Description: QUIC connections and streams as file descriptors' \
 		'Version: $(VERSION)' 'Requires.private: $(PKG)' 'Libs: -L$(LIBDIR) -lqsock' 'Libs.private: -pthread' \
 		'Cflags: -I$(PREFIX)/include' > $(DEST_LIB)/pkgconfig/qsock.pc

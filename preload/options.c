@@ -6,6 +6,7 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -22,45 +23,50 @@ struct option {
 	enum what what;
 	int32_t initial;
 	enum sock_tcp_option engine;
+	int32_t min, max;	/* of what may be set; both 0: anything */
 };
+
+#define PLAIN(what, level, name, initial) { level, name, what, initial, 0, 0, 0 }
+#define KEEP_IN(level, name, initial, min, max) { level, name, KEEP, initial, 0, min, max }
 
 /* The index is the one in memo.values. */
 static const struct option options[] = {
-	{ IPPROTO_IPV6, IPV6_V6ONLY, ENGINE, 0, SOCK_TCP_V6ONLY },
-	{ SOL_SOCKET, SO_REUSEPORT, ENGINE, 0, SOCK_TCP_REUSEPORT },
-	{ SOL_SOCKET, SO_SNDBUF, KEEP, 87040, 0 },
-	{ SOL_SOCKET, SO_RCVBUF, KEEP, 131072, 0 },
-	{ SOL_SOCKET, SO_SNDBUFFORCE, KEEP, 87040, 0 },
-	{ SOL_SOCKET, SO_RCVBUFFORCE, KEEP, 131072, 0 },
-	{ SOL_SOCKET, SO_RCVLOWAT, KEEP, 1, 0 },	/* the kernel's would hide an abnormal end */
-	{ SOL_SOCKET, SO_INCOMING_CPU, KEEP, 0, 0 },
-	{ SOL_SOCKET, SO_KEEPALIVE, KEEP, 0, 0 },
-	{ SOL_SOCKET, SO_PROTOCOL, GET, IPPROTO_TCP, 0 },
-	{ IPPROTO_TCP, TCP_NODELAY, KEEP, 0, 0 },
-	{ IPPROTO_TCP, TCP_MAXSEG, KEEP, 1200, 0 },
-	{ IPPROTO_TCP, TCP_CORK, KEEP, 0, 0 },
-	{ IPPROTO_TCP, TCP_KEEPIDLE, KEEP, 7200, 0 },
-	{ IPPROTO_TCP, TCP_KEEPINTVL, KEEP, 75, 0 },
-	{ IPPROTO_TCP, TCP_KEEPCNT, KEEP, 9, 0 },
-	{ IPPROTO_TCP, TCP_SYNCNT, KEEP, 6, 0 },
-	{ IPPROTO_TCP, TCP_LINGER2, KEEP, 60, 0 },
-	{ IPPROTO_TCP, TCP_DEFER_ACCEPT, KEEP, 0, 0 },
-	{ IPPROTO_TCP, TCP_WINDOW_CLAMP, KEEP, 0, 0 },
-	{ IPPROTO_TCP, TCP_QUICKACK, KEEP, 1, 0 },
-	{ IPPROTO_TCP, TCP_USER_TIMEOUT, KEEP, 0, 0 },
-	{ IPPROTO_TCP, TCP_FASTOPEN, KEEP, 0, 0 },
-	{ IPPROTO_TCP, TCP_NOTSENT_LOWAT, KEEP, 0, 0 },
-	{ IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, KEEP, 0, 0 },
-	{ IPPROTO_TCP, TCP_SAVE_SYN, KEEP, 0, 0 },
-	{ IPPROTO_IP, IP_TOS, KEEP, 0, 0 },
-	{ IPPROTO_IP, IP_TTL, KEEP, 64, 0 },
-	{ IPPROTO_IP, IP_MTU_DISCOVER, KEEP, 1, 0 },
-	{ IPPROTO_IP, IP_RECVERR, KEEP, 0, 0 },
-	{ IPPROTO_IP, IP_FREEBIND, KEEP, 0, 0 },
-	{ IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, KEEP, 0, 0 },
-	{ IPPROTO_IPV6, IPV6_TCLASS, KEEP, 0, 0 },
-	{ IPPROTO_IPV6, IPV6_UNICAST_HOPS, KEEP, 64, 0 },
-	{ IPPROTO_IPV6, IPV6_RECVERR, KEEP, 0, 0 },
+	{ IPPROTO_IPV6, IPV6_V6ONLY, ENGINE, 0, SOCK_TCP_V6ONLY, 0, 0 },
+	{ SOL_SOCKET, SO_REUSEPORT, ENGINE, 0, SOCK_TCP_REUSEPORT, 0, 0 },
+	PLAIN(KEEP, SOL_SOCKET, SO_SNDBUF, 87040),
+	PLAIN(KEEP, SOL_SOCKET, SO_RCVBUF, 131072),
+	PLAIN(KEEP, SOL_SOCKET, SO_SNDBUFFORCE, 87040),
+	PLAIN(KEEP, SOL_SOCKET, SO_RCVBUFFORCE, 131072),
+	PLAIN(KEEP, SOL_SOCKET, SO_RCVLOWAT, 1),	/* the kernel's would hide an abnormal end */
+	PLAIN(KEEP, SOL_SOCKET, SO_INCOMING_CPU, 0),
+	PLAIN(GET, SOL_SOCKET, SO_PROTOCOL, IPPROTO_TCP),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_NODELAY, 0),
+	PLAIN(KEEP, SOL_SOCKET, SO_KEEPALIVE, 0),	/* is inherited by what is accepted, as those below */
+	PLAIN(KEEP, SOL_SOCKET, SO_OOBINLINE, 0),
+	KEEP_IN(IPPROTO_TCP, TCP_MAXSEG, 1200, 88, 32767),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_CORK, 0),
+	KEEP_IN(IPPROTO_TCP, TCP_KEEPIDLE, 7200, 1, 32767),
+	KEEP_IN(IPPROTO_TCP, TCP_KEEPINTVL, 75, 1, 32767),
+	KEEP_IN(IPPROTO_TCP, TCP_KEEPCNT, 9, 1, 127),
+	KEEP_IN(IPPROTO_TCP, TCP_SYNCNT, 6, 1, 127),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_LINGER2, 60),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_DEFER_ACCEPT, 0),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_WINDOW_CLAMP, 0),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_QUICKACK, 1),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_USER_TIMEOUT, 0),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_FASTOPEN, 0),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 0),
+	PLAIN(KEEP, IPPROTO_TCP, TCP_SAVE_SYN, 0),
+	PLAIN(KEEP, IPPROTO_IP, IP_TOS, 0),
+	PLAIN(KEEP, IPPROTO_IP, IP_TTL, 64),
+	PLAIN(KEEP, IPPROTO_IP, IP_MTU_DISCOVER, 1),
+	PLAIN(KEEP, IPPROTO_IP, IP_RECVERR, 0),
+	PLAIN(KEEP, IPPROTO_IP, IP_FREEBIND, 0),
+	PLAIN(KEEP, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0),
+	PLAIN(KEEP, IPPROTO_IPV6, IPV6_TCLASS, 0),
+	PLAIN(KEEP, IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64),
+	PLAIN(KEEP, IPPROTO_IPV6, IPV6_RECVERR, 0),
 };
 #define COUNT (sizeof(options) / sizeof(options[0]))
 _Static_assert(COUNT <= MEMO_VALUES, "a value for each option");
@@ -85,25 +91,6 @@ static int tell_engine(int fd, enum sock_tcp_option option, bool on)
 	return api_call(fd, &(struct api_call){ .run = run_option, .number = option, .out = on ? (void *)"" : NULL });
 }
 
-/* What TCP does not take. */
-static bool in_range(const struct option *o, int32_t v)
-{
-	if (o->level != IPPROTO_TCP)
-		return true;
-	switch (o->name) {
-	case TCP_KEEPIDLE:
-	case TCP_KEEPINTVL:
-		return v >= 1 && v <= 32767;
-	case TCP_KEEPCNT:
-	case TCP_SYNCNT:
-		return v >= 1 && v <= 127;
-	case TCP_USER_TIMEOUT:
-		return v >= 0;
-	default:
-		return true;
-	}
-}
-
 /* Buffers are doubled as TCP does it. */
 static int32_t kept_value(const struct option *o, int32_t v)
 {
@@ -125,7 +112,7 @@ static int keep(int fd, struct memo *m, int i, const void *val, socklen_t len)
 		v = *(const uint8_t *)val;
 	else
 		return shim_fail(EINVAL);
-	if (!in_range(o, v))
+	if (o->max && (v < o->min || v > o->max))
 		return shim_fail(EINVAL);
 	if (o->what == ENGINE && m->bound && o->name == IPV6_V6ONLY)
 		return shim_fail(EINVAL);
@@ -179,8 +166,6 @@ int shim_setsockopt(int fd, struct memo *m, int level, int name, const void *val
 	int i = index_of(level, name);
 	if (!val && len)
 		return shim_fail(EFAULT);
-	if (level == IPPROTO_IPV6 && m->domain != AF_INET6)
-		return shim_fail(ENOPROTOOPT);
 	if (i >= 0)
 		return keep(fd, m, i, val, len);
 	if (level == SOL_SOCKET)
@@ -214,6 +199,14 @@ static int run_info(struct engine *e, struct api_call *c)
 	return sock_cmd_info(e, c->cookie, c->out);
 }
 
+static uint8_t connected_state(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	if (poll(&p, 1, 0) <= 0)
+		return TCP_ESTABLISHED;
+	return p.revents & (POLLHUP | POLLERR) ? TCP_CLOSE : TCP_CLOSE_WAIT;
+}
+
 /* What QUIC knows of the connection, in TCP's terms. */
 static int tcp_info(int fd, const struct memo *m, void *val, socklen_t *len)
 {
@@ -224,7 +217,7 @@ static int tcp_info(int fd, const struct memo *m, void *val, socklen_t *len)
 	else if (m->state == MEMO_CONNECTING)
 		t.tcpi_state = TCP_SYN_SENT;
 	else if (m->state == MEMO_CONNECTED && !api_call(fd, &(struct api_call){ .run = run_info, .out = &q }))
-		t.tcpi_state = TCP_ESTABLISHED;
+		t.tcpi_state = connected_state(fd);
 	if (q.mtu) {
 		t.tcpi_options = TCPI_OPT_SACK | TCPI_OPT_TIMESTAMPS | TCPI_OPT_WSCALE;
 		t.tcpi_snd_mss = t.tcpi_rcv_mss = t.tcpi_advmss = q.mtu;

@@ -100,6 +100,11 @@ static uint16_t port_of(const struct addr *a)
 	return ntohs(a->sa.sa_family == AF_INET6 ? a->in6.sin6_port : a->in4.sin_port);
 }
 
+static int run_bind(struct engine *e, struct api_call *c)
+{
+	return sock_cmd_tcp_bind(e, c->cookie, c->addr, c->number);
+}
+
 int shim_bind(int fd, struct memo *m, const struct sockaddr *sa, socklen_t len)
 {
 	struct addr a;
@@ -111,7 +116,9 @@ int shim_bind(int fd, struct memo *m, const struct sockaddr *sa, socklen_t len)
 		return shim_fail(m->domain == AF_INET6 ? EINVAL : EAFNOSUPPORT);
 	if (policy_match(policy_get(), &a))
 		return tcp_replace(fd, m) ? -1 : bind(fd, sa, len);
-	if (qsock_bind(fd, sa, len)) {
+	int reuse = 0;
+	getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, &(socklen_t){ sizeof(reuse) });
+	if (api_call(fd, &(struct api_call){ .run = run_bind, .addr = &a, .number = reuse != 0 })) {
 		if (errno == EOPNOTSUPP)
 			log_warn("a socket made before fork cannot be bound in the child");
 		return -1;
@@ -150,6 +157,7 @@ int shim_listen(int fd, struct memo *m, int backlog)
 	}
 	m->state = MEMO_LISTENING;
 	m->bound = true;
+	pair_block(fd);		/* nothing can be written to a listener: no poll shall say so */
 	learn_local(fd, m);
 	memo_put(m);
 	log_info("listening on %s", addr_text(&m->local, text));
@@ -237,7 +245,12 @@ int shim_take_error(int fd, int *err)
 
 static int run_connect(struct engine *e, struct api_call *c)
 {
-	return sock_cmd_stream_connect(e, c->cookie, c->fd, c->addr, c->text, c->cfg);
+	struct addr peer;
+	bool revert = c->number;
+	int ret = sock_cmd_stream_connect(e, c->cookie, c->fd, c->addr, c->text, c->cfg, revert);
+	if (ret >= 0)
+		sock_cmd_names(e, c->cookie, c->out, &peer);
+	return ret;
 }
 
 /* TCP takes an unspecified address for this host. */
@@ -250,7 +263,7 @@ static void concrete(struct addr *a)
 }
 
 /* 0 connected, 1 under way, -1/errno */
-static int start(int fd, const struct addr *a)
+static int start(int fd, const struct addr *a, bool wait, struct addr *local)
 {
 	char name[NAME_MAX_LEN + 1];
 	const char *text = policy_get()->server_name;
@@ -259,7 +272,8 @@ static int start(int fd, const struct addr *a)
 		return -1;
 	if (!text)
 		text = name_recall(a, name) ? name : api_literal(a, name);
-	int ret = api_call(fd, &(struct api_call){ .run = run_connect, .addr = a, .text = text, .cfg = cfg });
+	int ret = api_call(fd, &(struct api_call){ .run = run_connect, .addr = a, .text = text, .cfg = cfg, .number = wait,
+						   .out = local });
 	if (ret < 0 && errno == EOPNOTSUPP)
 		log_warn("a socket made before fork cannot be connected in the child");
 	return ret;
@@ -267,12 +281,19 @@ static int start(int fd, const struct addr *a)
 
 static int finish(int fd, struct memo *m, int cancel)
 {
+	struct qsock_error cause;
 	int err;
 	int got = api_poll(fd, POLLOUT, fd, cancel);
 	if (got < 0)
 		return shim_fail(errno == EAGAIN ? EINPROGRESS : errno);
 	if (got & (POLLERR | POLLHUP) && !shim_take_error(fd, &err) && err)
 		return shim_fail(err);
+	if (api_call(fd, &(struct api_call){ .run = run_state }) < 0 && errno == ENOTCONN) {
+		api_error_of(fd, &cause);
+		m->state = MEMO_FRESH;
+		memo_put(m);
+		return shim_fail(tcp_errno(cause.os_errno ? cause.os_errno : ECONNREFUSED));
+	}
 	m->state = MEMO_CONNECTED;
 	memo_put(m);
 	return 0;
@@ -302,11 +323,18 @@ static int do_connect(int fd, struct memo *m, struct addr *a, int cancel)
 	m->peer = *a;
 	m->state = MEMO_CONNECTING;
 	memo_put(m);
-	int ret = start(fd, a);
-	if (ret == 1)
-		return flags & O_NONBLOCK ? shim_fail(EINPROGRESS) : finish(fd, m, cancel);
-	m->state = ret ? MEMO_FRESH : MEMO_CONNECTED;
+	bool nonblock = flags & O_NONBLOCK;
+	struct addr local = m->local;
+	int ret = start(fd, a, !nonblock, &m->local);
+	if (ret < 0) {
+		m->state = MEMO_FRESH;
+		m->local = local;
+	} else if (ret == 0) {
+		m->state = MEMO_CONNECTED;
+	}
 	memo_put(m);
+	if (ret == 1)
+		return nonblock ? shim_fail(EINPROGRESS) : finish(fd, m, cancel);
 	return ret;
 }
 
@@ -345,8 +373,9 @@ int shim_getsockname(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len
 
 int shim_getpeername(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len)
 {
+	struct pollfd p = { .fd = fd };
 	shim_refresh(fd, m);
-	if (m->state != MEMO_CONNECTED)
+	if (m->state != MEMO_CONNECTED || (poll(&p, 1, 0) == 1 && p.revents & POLLHUP))
 		return shim_fail(ENOTCONN);
 	if (!sa || !len)
 		return shim_fail(EFAULT);

@@ -53,6 +53,23 @@ void sfresh_free(struct sfresh *f, bool close_end)
 	mem_free(f);
 }
 
+static void fresh_ready(struct source *s, uint32_t events);
+
+int sfresh_revert(struct side *side, struct source *from, uint64_t cookie, struct sport *port,
+		  const struct qsock_error *why)
+{
+	struct sfresh *f = mem_zalloc(sizeof(*f));
+	if (!f || source_move(side->engine, from, &f->source, fresh_ready)) {
+		mem_free(f);
+		return -1;
+	}
+	f->domain = port_local(port->port)->sa.sa_family;
+	f->port = port->for_clients ? NULL : sport_get(port);
+	f->obj.error = *why;
+	obj_add(side, &f->obj, SOCK_FRESH, cookie);
+	return 0;
+}
+
 static void fresh_ready(struct source *s, uint32_t events)
 {
 	if (events & EPOLLHUP)
@@ -156,6 +173,18 @@ int sock_cmd_bind(struct engine *e, uint64_t cookie, const struct addr *a)
 	return f->port ? 0 : -1;
 }
 
+/* TCP shares an address with what is not listening, if asked to. */
+int sock_cmd_tcp_bind(struct engine *e, uint64_t cookie, const struct addr *a, bool reuse)
+{
+	struct sfresh *f = find_fresh(e, cookie);
+	if (!f)
+		return -1;
+	const struct sport *p = f->udp_flags & SPORT_OWN ? NULL : sport_find(side_of(e), a);
+	if (p && !f->port && (p->listener || !reuse))
+		return fail(EADDRINUSE);
+	return sock_cmd_bind(e, cookie, a);
+}
+
 static int start_listening(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog, bool streams)
 {
 	struct sfresh *f = find_fresh(e, cookie);
@@ -215,7 +244,7 @@ int sock_cmd_connect(struct engine *e, uint64_t cookie, int app_fd, size_t fille
 }
 
 int sock_cmd_stream_connect(struct engine *e, uint64_t cookie, int app_fd, const struct addr *remote,
-			    const char *server_name, struct sock_config *cfg)
+			    const char *server_name, struct sock_config *cfg, bool revert)
 {
 	struct sock_obj *o = find(e, cookie, EINVAL);
 	if (!o)
@@ -225,7 +254,7 @@ int sock_cmd_stream_connect(struct engine *e, uint64_t cookie, int app_fd, const
 	struct sfresh *f = find_fresh(e, cookie);
 	if (!f || route(e, f, remote))
 		return -1;
-	int ret = pool_connect(f, app_fd, remote, server_name, cfg);
+	int ret = pool_connect(f, app_fd, remote, server_name, cfg, revert);
 	int saved = errno;
 	side_work(side_of(e));
 	errno = saved;
@@ -257,7 +286,7 @@ int sock_cmd_tcp_option(struct engine *e, uint64_t cookie, enum sock_tcp_option 
 	struct sfresh *f = find_fresh(e, cookie);
 	if (!f)
 		return -1;
-	unsigned flag = option == SOCK_TCP_V6ONLY ? UDP_V6_ONLY : UDP_REUSE_PORT;
+	unsigned flag = option == SOCK_TCP_V6ONLY ? UDP_V6_ONLY : UDP_REUSE_PORT | SPORT_OWN;
 	f->udp_flags = on ? f->udp_flags | flag : f->udp_flags & ~flag;
 	return 0;
 }
@@ -372,6 +401,11 @@ int sock_cmd_info(struct engine *e, uint64_t cookie, struct qsock_info *out)
 static int conn_names(struct sconn *c, struct addr *local, struct addr *remote)
 {
 	struct conn_info info;
+	if (c->pooled && c->local.sa.sa_family != AF_UNSPEC) {
+		*local = c->local;
+		*remote = c->remote;
+		return 0;
+	}
 	conn_info(c->conn, &info);
 	*remote = info.remote;
 	if (port_route(c->port->port, remote, local))

@@ -76,6 +76,9 @@ struct sfresh {
 	bool abort_on_close;		/* as the stream it may become */
 };
 void sfresh_free(struct sfresh *f, bool close_end);
+/* A fresh socket of an end that was something else, on port. 0, or -1: from is as it was. */
+int sfresh_revert(struct side *side, struct source *from, uint64_t cookie, struct sport *port,
+		  const struct qsock_error *why);
 /* Give the engine's end over to another object; its events are reported anew. */
 int source_move(struct engine *e, struct source *from, struct source *to, void (*ready)(struct source *, uint32_t));
 /* Close the engine's end. clean: nothing is left in its queue, the application reads 0 after what was sent to it;
@@ -85,6 +88,7 @@ void end_close(struct engine *e, struct source *s, bool clean);
 /* ---- ports.c --------------------------------------------------------------- */
 
 #define SPORT_CONFIGS_MAX 16
+#define SPORT_OWN 0x100
 
 struct sport {
 	TAILQ_ENTRY(sport) link;
@@ -98,7 +102,9 @@ struct sport {
 	struct deferred reap;
 };
 /* The port bound to a, shared within the process; counted. NULL and errno. */
-struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags);	/* UDP_* */
+/* NULL: nobody in this process has it. Not counted. */
+struct sport *sport_find(struct side *side, const struct addr *a);
+struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags);	/* UDP_*, SPORT_OWN: not shared */
 struct sport *sport_for_clients(struct side *side, int family);
 struct sport *sport_get(struct sport *p);
 void sport_put(struct sport *p);
@@ -189,10 +195,11 @@ void sconn_retry_later(struct sconn *c);
 /* ---- pool.c --------------------------------------------------------------------- */
 
 /* Connect f, which is gone on success: 0 at once, 1 when there is room, seen on the descriptor. -1/errno */
-int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg);
+int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg,
+		 bool revert);
 /* c, accepted from outside, belongs to l's clients. */
 void pool_accepted(struct sconn *c, struct slisten *l);
-void pool_adopt(struct side *side, struct slisten *l);		/* streams on connections of an earlier listener go to l */
+void pool_adopt(struct slisten *l);	/* connections of its port that an earlier listener left */
 void pool_forget_acceptor(struct side *side, struct slisten *l);	/* l goes */
 bool pool_established(struct sconn *c);		/* false: not to be trusted; it was closed */
 void pool_closed(struct sconn *c);		/* before its streams hear of it */
@@ -220,6 +227,7 @@ struct sstream {
 	TAILQ_ENTRY(sstream) link, queue_link, work_link;
 	enum half tx, rx;		/* tx: application to peer */
 	bool uni;
+	bool revert;			/* a connect that fails leaves a fresh socket */
 	bool waits, has_arrived;	/* in conn->waiting, conn->arrived */
 	bool in_work;
 	bool todo_drain, todo_fill;	/* in_work: why */
@@ -229,9 +237,9 @@ struct sstream {
 	bool gone;			/* and reads no more */
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */
 	uint64_t seen;			/* pooled: packets received when it was opened */
+	bool parted;			/* pooled: both sides are through, the connection is over; the next write fails */
 	bool deaf;			/* pooled: the application shut its reading half, which with TCP the peer does not notice */
 	bool abort_on_close;		/* closing is a reset (SO_LINGER of 0 s) */
-	bool stop_held;		/* pooled: the peer wants no more, and the application has not been told */
 	bool aborted;			/* it was closed with bytes unread: a reset follows the data, as with TCP */
 	int app_end;			/* to be sent or opened; -1 */
 	size_t filler;
@@ -239,7 +247,7 @@ struct sstream {
 /* Opened by the application; end and app_end (-1: none) are taken over whatever happens. */
 void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler);
 /* f becomes a stream of the pooled c; app_end: unwritable until then, or -1: it can start now. 0 or -1/errno, f unchanged. */
-int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t filler);
+int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t filler, bool revert);
 /* One that waits goes to another connection. */
 void sstream_requeue(struct sstream *s, struct sconn *to);
 /* s, of which the server knows nothing, is opened again there with all that was written. false: not possible. */

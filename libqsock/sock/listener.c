@@ -127,7 +127,7 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool s
 	endpoint_listen(port_endpoint(l->port->port), &cfg->server);
 	set_refusing(l);
 	if (streams)
-		pool_adopt(side, l);
+		pool_adopt(l);
 	return 0;
 }
 

@@ -103,6 +103,15 @@ static bool unheard(const struct sstream *s, uint64_t received)
 	return s->stream && s->seen == received && (s->tx == HALF_OPEN || s->tx == HALF_DONE) && s->rx == HALF_OPEN;
 }
 
+static bool has_unheard(const struct sconn *c, uint64_t received)
+{
+	const struct sstream *s;
+	TAILQ_FOREACH(s, &c->streams, link)
+		if (unheard(s, received))
+			return true;
+	return false;
+}
+
 bool pool_keeps(const struct sstream *s)
 {
 	return s->conn->suspect && unheard(s, s->conn->probe_seen);
@@ -150,8 +159,13 @@ static void probe_over(struct timer *t)
 {
 	struct sconn *c = owner_of(t, struct sconn, probe);
 	struct side *side = c->side;
-	if (!c->over && !c->retiring && pool_received(c) == c->probe_seen)
+	if (c->over || c->retiring)
+		return;
+	uint64_t received = pool_received(c);
+	if (received == c->probe_seen)
 		suspect(c);
+	else if (has_unheard(c, received))	/* opened after what came meanwhile */
+		probe(c);
 	side_work(side);
 }
 
@@ -187,14 +201,14 @@ static void settle_suspects(struct sconn *to, const struct qsock_error *cause)
 
 /* ---- connecting -------------------------------------------------------------------- */
 
-static int wait_on(struct sconn *c, struct sfresh *f, int app_fd)
+static int wait_on(struct sconn *c, struct sfresh *f, int app_fd, bool revert)
 {
 	int engine_end = f->source.fd;
 	int app_end = engine_take_fd(c->side->engine, app_fd);
 	if (app_end < 0)
 		return -1;
 	ssize_t filler = pair_block(app_end);
-	if (filler >= 0 && !sstream_connect(c, f, app_end, (size_t)filler))
+	if (filler >= 0 && !sstream_connect(c, f, app_end, (size_t)filler, revert))
 		return 1;
 	int saved = errno;
 	if (filler > 0)
@@ -204,7 +218,8 @@ static int wait_on(struct sconn *c, struct sfresh *f, int app_fd)
 	return -1;
 }
 
-int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg)
+int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg,
+		 bool revert)
 {
 	struct side *side = side_of(f->obj.engine);
 	struct sconn *c = choose(side, f->port, remote, name, cfg);
@@ -213,8 +228,8 @@ int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const 
 		return -1;
 	}
 	if (!has_room(c))
-		return wait_on(c, f, app_fd);
-	if (sstream_connect(c, f, -1, 0))
+		return wait_on(c, f, app_fd, revert);
+	if (sstream_connect(c, f, -1, 0, false))
 		return -1;
 	probe(c);
 	tell(c, true, NULL);
@@ -240,12 +255,11 @@ void pool_accepted(struct sconn *c, struct slisten *l)
 	sconn_defer(c);
 }
 
-/* Clients know the address, not the socket: a listener made anew hears of their next sockets. */
-void pool_adopt(struct side *side, struct slisten *l)
+void pool_adopt(struct slisten *l)
 {
 	struct sconn *c;
-	TAILQ_FOREACH(c, &side->conns, link)
-		if (c->pooled && !c->cfg && !c->acceptor && !c->over && !c->retiring && c->port == l->port)
+	TAILQ_FOREACH(c, &l->port->side->conns, link)
+		if (c->pooled && !c->cfg && !c->over && c->port == l->port)
 			c->acceptor = l;
 }
 

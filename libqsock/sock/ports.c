@@ -102,15 +102,21 @@ static bool any_port(const struct addr *a)
 	return a->sa.sa_family == AF_INET6 ? !a->in6.sin6_port : !a->in4.sin_port;
 }
 
-struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags)
+struct sport *sport_find(struct side *side, const struct addr *a)
 {
 	struct sport *p;
-	if (!any_port(a)) {
-		TAILQ_FOREACH(p, &side->ports, link)
-			if (addr_equal(port_local(p->port), a))
-				return sport_get(p);
-	}
-	return sport_new(side, a, flags);
+	if (any_port(a))
+		return NULL;
+	TAILQ_FOREACH(p, &side->ports, link)
+		if (addr_equal(port_local(p->port), a))
+			return p;
+	return NULL;
+}
+
+struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags)
+{
+	struct sport *p = flags & SPORT_OWN ? NULL : sport_find(side, a);
+	return p ? sport_get(p) : sport_new(side, a, flags & ~SPORT_OWN);
 }
 
 struct sport *sport_for_clients(struct side *side, int family)

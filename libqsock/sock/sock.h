@@ -85,10 +85,12 @@ int sock_cmd_connect(struct engine *e, uint64_t cookie, int app_fd, size_t fille
 		     const char *server_name, struct sock_config *cfg);
 /* The same for programs made for TCP, where a socket is one stream of a connection that it shares with others (preload/).
  * listen: accept gives streams. connect: 0 connected, 1 under way as with sock_cmd_connect; a reference of cfg is taken
- * where needed, the caller keeps his own. app_fd need not be prepared. */
+ * where needed, the caller keeps his own. app_fd need not be prepared. revert: on failure the descriptor becomes a writable fresh
+ * socket again, with the cause in its error, for a caller who waits and asks; otherwise it ends, as the poller sees. */
 int sock_cmd_stream_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog);
 int sock_cmd_stream_connect(struct engine *e, uint64_t cookie, int app_fd, const struct addr *remote,
-			    const char *server_name, struct sock_config *cfg);
+			    const char *server_name, struct sock_config *cfg, bool revert);
+int sock_cmd_tcp_bind(struct engine *e, uint64_t cookie, const struct addr *a, bool reuse);	/* reuse: SO_REUSEADDR */
 enum sock_tcp_option { SOCK_TCP_V6ONLY, SOCK_TCP_REUSEPORT, SOCK_TCP_ABORT };	/* ABORT: close() resets */
 int sock_cmd_tcp_option(struct engine *e, uint64_t cookie, enum sock_tcp_option option, bool on);
 /* 0 connected, 1 under way, -1/errno: ENOTCONN not begun, EINVAL over, ENOTSOCK unknown. */

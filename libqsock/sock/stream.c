@@ -149,7 +149,7 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 		wait_for_credit(s);
 }
 
-int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t filler)
+int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t filler, bool revert)
 {
 	uint64_t cookie = f->obj.cookie;
 	struct sstream *s = sstream_new(c);
@@ -165,6 +165,7 @@ int sstream_connect(struct sconn *c, struct sfresh *f, int app_end, size_t fille
 	s->abort_on_close = f->abort_on_close;
 	s->app_end = app_end;
 	s->filler = filler;
+	s->revert = revert;
 	sfresh_free(f, false);
 	obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
 	if (app_end >= 0 || !sstream_start(s))
@@ -283,23 +284,13 @@ void sstream_arrived(struct sconn *c, struct stream *st)
 	TAILQ_INSERT_TAIL(&c->arrived, s, queue_link);
 }
 
-/* The peer takes nothing any more. Of a TCP peer that has closed a writer hears by what it writes; poll shows an end of
- * reading only. */
-static void stop_tx(struct sstream *s)
-{
-	if (s->conn->pooled && !sstream_queued(s))
-		s->stop_held = true;
-	else
-		cut_tx(s);
-}
-
 static void on_stopped(struct sstream *s)
 {
 	if (s->tx != HALF_OPEN)
 		return;
 	s->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_STOP_SENDING, .by_peer = 1, .os_errno = EPIPE,
 					     .code = s->stream->peer_stop_code };
-	stop_tx(s);
+	cut_tx(s);
 }
 
 static int make_end(struct sstream *s)
@@ -406,7 +397,8 @@ static void on_gone(struct sstream *s)
 			sstream_free(s, true);
 		return;
 	}
-	sstream_cut_rx(s, 0);
+	if (!s->conn->pooled || s->aborted)
+		sstream_cut_rx(s, 0);	/* else only when something comes, as TCP resets then */
 	sstream_drain(s);
 	settle(s);
 }
@@ -415,8 +407,6 @@ static void ready(struct source *src, uint32_t events)
 {
 	struct sstream *s = owner_of(src, struct sstream, source);
 	struct side *side = s->conn->side;
-	if (s->stop_held && s->tx == HALF_OPEN && (events & (EPOLLRDHUP | EPOLLHUP) || sstream_queued(s)))
-		cut_tx(s);
 	/* With our own half shut, the other one's end looks like a close as well: it makes no difference. */
 	if (events & EPOLLRDHUP)
 		s->shut = true;
@@ -436,22 +426,50 @@ static void ready(struct source *src, uint32_t events)
 
 /* ---- ends that come from elsewhere ----------------------------------------------------------- */
 
+/* A connect that failed, and somebody waits for its result: the socket may be used once more. */
+static bool revert(struct sstream *s)
+{
+	struct sconn *c = s->conn;
+	uint64_t cookie = s->obj.cookie;
+	int end = s->source.fd;
+	if (!s->revert)
+		return false;
+	obj_remove(c->side, &s->obj);
+	if (sfresh_revert(c->side, &s->source, cookie, c->port, &c->cause)) {
+		obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
+		return false;
+	}
+	pair_open(s->app_end, end, s->filler);
+	s->gone = true;		/* nothing to bury */
+	sstream_free(s, true);
+	return true;
+}
+
+/* The peer has said all and the connection has ended in good order: with TCP its end would be gone in silence, and only
+ * what is written from now on would be answered by an error. */
+static bool part(struct sstream *s)
+{
+	s->parted = s->conn->pooled && s->rx == HALF_DONE && s->tx == HALF_OPEN &&
+		    s->conn->obj.error.kind == QSOCK_ERR_NONE;
+	return s->parted;
+}
+
 void sstream_lost(struct sstream *s)
 {
 	if (s->waits) {
 		s->obj.error = s->conn->cause;
-		sstream_free(s, false);
+		if (!revert(s))
+			sstream_free(s, false);
 		return;
 	}
 	if (s->source.fd < 0 || s->has_arrived)
 		return;		/* after it was delivered */
 	sstream_fill(s);
+	if (part(s))
+		return;
 	if (s->tx == HALF_OPEN) {
 		s->obj.error = s->conn->cause;
-		if (s->rx == HALF_DONE)
-			stop_tx(s);
-		else
-			cut_tx(s);
+		cut_tx(s);
 	}
 	settle(s);
 }

@@ -83,6 +83,11 @@ void sstream_drain(struct sstream *s)
 	if (s->tx != HALF_OPEN || !s->stream)
 		return;
 	size_t left = pending(s);
+	if (s->parted && (left || s->shut)) {
+		shutdown(s->source.fd, SHUT_RD);
+		s->tx = HALF_CUT;
+		return;
+	}
 	if (left)
 		sconn_touch(s->conn);
 	while (left) {
