@@ -19,6 +19,11 @@
 #define KEEPALIVE_MS 10000	/* TCP connections may be silent for days */
 #define IDLE_MS 45000
 #define STREAMS_MAX 1000	/* sockets of one client connection; it makes further connections then */
+/* A socket that is not read must never hold up another one, as it would if the connection's own window filled up: the
+ * receiver may wait for just that other one. So that window has room for all streams' windows. RFC 9000 4.1 */
+#define STREAM_WINDOW_MAX (4 << 20)
+#define CONN_WINDOW UINT32_MAX
+_Static_assert((uint64_t)STREAMS_MAX * STREAM_WINDOW_MAX <= CONN_WINDOW, "no stream blocks another one");
 #define LINE_MAX_LEN 512
 
 /* ---- known hosts ------------------------------------------------------------------ */
@@ -83,6 +88,7 @@ static struct sock_config *make(bool is_server)
 	struct qsock_config c = {
 		.size = sizeof(c), .alpn = ALPN, .keepalive_ms = KEEPALIVE_MS, .idle_timeout_ms = IDLE_MS,
 		.max_streams_bidi = STREAMS_MAX, .max_streams_uni = 1,
+		.stream_window_max = STREAM_WINDOW_MAX, .conn_window = CONN_WINDOW, .conn_window_max = CONN_WINDOW,
 	};
 	if (is_server) {
 		c.cert_file = p->cert;

@@ -169,6 +169,8 @@ int sock_cmd_bind(struct engine *e, uint64_t cookie, const struct addr *a)
 	if (f->obj.settings && f->obj.settings->flags & QSOCK_CONFIG_REUSEPORT)
 		f->udp_flags |= UDP_REUSE_PORT;
 	f->port = sport_bind(side_of(e), a, f->udp_flags);
+	if (f->port && !f->port->listener)
+		endpoint_refuse(port_endpoint(f->port->port), true);	/* who asks for a server here need not wait */
 	return f->port ? 0 : -1;
 }
 

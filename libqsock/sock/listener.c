@@ -171,7 +171,7 @@ void slisten_free(struct slisten *l, bool clean)
 		unqueue(l, c);
 		sconn_abandon(c);
 	}
-	endpoint_refuse(port_endpoint(p->port), false);
+	endpoint_refuse(port_endpoint(p->port), true);	/* as long as connections keep the port */
 	pool_forget_acceptor(p->side, l);
 	end_close(e, &l->source, clean);
 	obj_remove(p->side, &l->obj);

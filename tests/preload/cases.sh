@@ -125,7 +125,8 @@ case_redis_replica() {
 	port=$(free_port)
 	redis_server --replicaof 127.0.0.1 "$primary_port" --repl-diskless-sync-delay 0
 	run "replicated" sh -c 'for i in $(seq 100); do [ "$(redis-cli -p "$0" dbsize)" = 50000 ] && break; sleep 0.1; done; redis-cli -p "$0" dbsize' "$port"
-	run "new key" sh -c 'redis-cli -p "$1" set new key; redis-cli -p "$1" wait 1 5000; redis-cli -p "$0" get new' "$port" "$primary_port"
+	run "new key" sh -c 'redis-cli -p "$1" set new key; for i in $(seq 100); do
+		[ "$(redis-cli -p "$0" get new)" = key ] && break; sleep 0.1; done; redis-cli -p "$0" get new' "$port" "$primary_port"
 	stop "$server"
 	stop "$primary"
 }

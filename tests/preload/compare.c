@@ -6,7 +6,7 @@
  * A script:   scenario NAME        begins one
  *             S connect c lo:@l    who, call, slot, arguments: see compare_ops.c
  *             S bg accept a l      on a thread of its own; "S join" waits for it and gives the outcome
- *             S fork write a x     in a forked child
+ *             S fork write a x ; close a     in a forked child
  *             # comment */
 #include "compare.h"
 

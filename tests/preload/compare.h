@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-enum { MAX_SLOTS = 32, MAX_WORDS = 12, MAX_LINE = 200, MAX_TEXT = 400 };
+enum { MAX_SLOTS = 32, MAX_WORDS = 40, MAX_LINE = 200, MAX_TEXT = 400 };
 
 struct address_of {
 	char slot[16];

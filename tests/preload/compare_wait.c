@@ -200,16 +200,20 @@ void op_closefrom(struct line *l)
 	line_say(l, "0");
 }
 
-/* The rest of a line in a forked child. */
+/* The rest of a line in a forked child: calls with ; between them. Their outcomes too. */
 static void child_line(const struct line *l, int from)
 {
-	struct line child = {.count = l->count - from};
+	struct line child;
+	size_t len = 0;
 	int i;
 
-	for (i = from; i < l->count; i++)
-		child.word[i - from] = l->word[i];
-	line_play(&child);
-	snprintf(shared->child, sizeof(shared->child), "%s", child.text);
+	for (i = from; i < l->count; i++) {
+		child = (struct line){0};
+		for (; i < l->count && strcmp(l->word[i], ";"); i++)
+			child.word[child.count++] = l->word[i];
+		line_play(&child);
+		len += (size_t)snprintf(shared->child + len, sizeof(shared->child) - len, "%s%s", len ? "; " : "", child.text);
+	}
 }
 
 static void child_outcome(struct line *l, pid_t pid)
