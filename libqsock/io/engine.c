@@ -225,6 +225,12 @@ bool engine_running(void)
 	return h && atomic_load(&h->queue);
 }
 
+bool engine_running_here(void)
+{
+	struct host *h = atomic_load(&the_host);
+	return engine_running() && atomic_load(&h->pid) == getpid();
+}
+
 static int begin_stop(struct engine *e, void *arg)
 {
 	uint64_t linger_us = *(const uint64_t *)arg;

@@ -35,6 +35,8 @@ int engine_call(int (*fn)(struct engine *e, void *arg), void *arg);
 int engine_call_with_fd(int (*fn)(struct engine *e, void *arg), void *arg, int app_fd);
 /* Does this process have a running engine? (False in a forked child until it made one.) */
 bool engine_running(void);
+/* The same, and the caller is really that process: not a child of vfork, which has its memory. */
+bool engine_running_here(void);
 /* Stop: hooks' stop is called, then the loop goes on until hooks say idle or
  * linger_us passed, then the thread ends and every source is closed. Called by
  * itself at exit (atexit, linger as the hooks say: ENGINE_LINGER_HOOK) and by tests. Commands that come

@@ -67,6 +67,9 @@ int api_set_nonblock(int fd);
 int api_addr_in(const struct sockaddr *sa, socklen_t len, struct addr *out);
 int api_addr_out(const struct addr *a, struct sockaddr *sa, socklen_t *len);
 
+/* The address as text in buf, of INET6_ADDRSTRLEN bytes; mapped ones as IPv4. */
+const char *api_literal(const struct addr *a, char *buf);
+
 /* socket and connect in one step: a new descriptor that begins to connect, or -1/errno with *err filled if the
  * configuration is to blame. name: to verify and send as SNI when the configuration has none. */
 int api_dial(const struct addr *remote, const char *name, const struct qsock_config *settings, struct qsock_error *err);

@@ -222,7 +222,7 @@ static int run_connect(struct engine *e, struct api_call *c)
 }
 
 /* Not RFC 4007 zones: certificates do not know them. */
-static const char *literal(const struct addr *a, char buf[INET6_ADDRSTRLEN])
+const char *api_literal(const struct addr *a, char *buf)
 {
 	bool six = a->sa.sa_family == AF_INET6;
 	if (six && IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
@@ -237,7 +237,7 @@ static int start_connect(int fd, const struct addr *remote)
 	struct sock_config *cfg = ready_config(fd, false);
 	if (!cfg)
 		return -1;
-	const char *name = cfg->server_name ? cfg->server_name : literal(remote, buf);
+	const char *name = cfg->server_name ? cfg->server_name : api_literal(remote, buf);
 	struct api_call c = { .run = run_connect, .addr = remote, .text = name, .cfg = cfg };
 	if (!api_call(fd, &c)) {
 		api_remember(c.cookie, SOCK_CONNECTION);

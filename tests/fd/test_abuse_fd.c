@@ -472,6 +472,12 @@ static void stream__over_both_ways__still_known(void **state)
 
 /* ---- fork --------------------------------------------------------------------------- */
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)	/* a fork of their memory maps takes long */
+#define FORKS 100
+#else
+#define FORKS 1000
+#endif
+
 static atomic_bool busy;
 
 static void *make_sockets(void *arg)
@@ -504,7 +510,7 @@ static void fork__while_the_engine_is_asked__no_deadlock(void **state)
 	atomic_store(&busy, true);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, i ? make_sockets : make_connections, *state), 0);
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < FORKS; i++) {
 		pid_t child = fork();
 		if (!child)
 			_exit(0);
