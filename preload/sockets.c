@@ -155,7 +155,7 @@ int shim_listen(int fd, struct memo *m, int backlog)
 	}
 	m->state = MEMO_LISTENING;
 	m->bound = true;
-	pair_block(fd);		/* nothing can be written to a listener: no poll shall say so */
+	pair_block(fd, BLOCK_STREAM);	/* nothing can be written to a listener: no poll shall say so */
 	learn_local(fd, m);
 	memo_put(m);
 	log_info("listening on %s", addr_text(&m->local, text));
