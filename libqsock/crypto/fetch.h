@@ -1,5 +1,5 @@
 /* OpenSSL algorithms, fetched once per process and never freed: a fetch costs
- * as much as sealing several packets. Internal to crypto/. Thread-safe. */
+ * as much as sealing several packets. For crypto/ and tls/. Thread-safe. */
 #ifndef CRYPTO_FETCH_H
 #define CRYPTO_FETCH_H
 

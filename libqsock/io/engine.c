@@ -38,8 +38,13 @@ static void forked_child(void)
 		memset(h, 0, sizeof(*h));
 }
 
+/* Threads may still run and call. A new engine would work on what later handlers take away. */
 static void at_exit(void)
 {
+	struct host *h = atomic_load(&the_host);
+	pthread_mutex_lock(&h->life);
+	h->exiting = true;
+	pthread_mutex_unlock(&h->life);
 	engine_stop(ENGINE_LINGER_HOOK);
 }
 
@@ -173,7 +178,7 @@ static int engine_start(struct host *h)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	pthread_mutex_lock(&h->life);
-	int err = h->engine ? 0 : engine_create(h);
+	int err = h->engine ? 0 : h->exiting ? EAGAIN : engine_create(h);
 	pthread_mutex_unlock(&h->life);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return err;

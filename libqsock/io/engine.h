@@ -25,7 +25,7 @@ struct engine;
 /* Run fn(engine, arg) on the engine thread and wait for it; starts the engine if
  * there is none in this process. Returns fn's value (0 or more), or -1 with errno
  * from fn (fn sets errno on the engine thread; it is carried over) or from starting
- * the thread (EAGAIN, ENOMEM, EMFILE...). Not interrupted by signals;
+ * the thread (EAGAIN, also once exit has stopped it; ENOMEM, EMFILE...). Not interrupted by signals;
  * cancellation is held off while it waits. errno is untouched on success. On the
  * engine thread fn is simply called. */
 int engine_call(int (*fn)(struct engine *e, void *arg), void *arg);

@@ -37,6 +37,7 @@ struct command {
 
 struct host {
 	pthread_mutex_t life;	/* held while starting and stopping; zero is unlocked */
+	bool exiting;		/* under life; exit handlers have stopped the engine for good */
 	_Atomic(struct command *) queue;	/* newest first; NULL: nobody takes commands */
 	atomic_int wake;	/* enum wake_state */
 	atomic_int pid, tid;	/* of the engine thread */

@@ -22,11 +22,15 @@ void api_close_cleanup(void *fd)
 	api_close(*(int *)fd);
 }
 
-static pthread_rwlock_t fork_lock = PTHREAD_RWLOCK_INITIALIZER;
+/* fork goes before those who come later, or many of them could keep it waiting for ever. */
+static pthread_rwlock_t fork_lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
 static void before_fork(void) { pthread_rwlock_wrlock(&fork_lock); }
 static void in_parent(void) { pthread_rwlock_unlock(&fork_lock); }
-static void in_child(void) { pthread_rwlock_init(&fork_lock, NULL); }
+static void in_child(void)
+{
+	fork_lock = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+}
 
 __attribute__((constructor)) static void at_load(void)
 {
@@ -57,13 +61,6 @@ static int known_kind(uint64_t cookie)
 	return seen >> 2 == cookie ? (int)(seen & 3) : -1;
 }
 
-static bool option_is(int fd, int option, int want)
-{
-	int v;
-	socklen_t len = sizeof(v);
-	return !getsockopt(fd, SOL_SOCKET, option, &v, &len) && v == want;
-}
-
 int api_cookie(int fd, uint64_t *cookie)
 {
 	socklen_t len = sizeof(*cookie);
@@ -71,7 +68,7 @@ int api_cookie(int fd, uint64_t *cookie)
 		return -1;
 	if (known_kind(*cookie) >= 0)
 		return 0;
-	if (option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_STREAM))
+	if (pair_like(fd))
 		return 0;
 	errno = ENOTSOCK;
 	return -1;

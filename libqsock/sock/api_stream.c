@@ -38,8 +38,14 @@ static int wait_open(int app, int conn, int cancel)
 	int got = api_poll(app, POLLOUT, conn, cancel);
 	if (got >= 0 && !(got & (POLLERR | POLLHUP)))
 		return pair_widen(app);
-	if (got >= 0)
-		return gone(conn);
+	struct qsock_error err;
+	if (got >= 0) {
+		api_error_of(app, &err);
+		if (err.kind != QSOCK_ERR_LOCAL)
+			return gone(conn);
+		errno = err.os_errno;
+		return -1;
+	}
 	int saved = errno;
 	shutdown(app, SHUT_RDWR);
 	errno = saved;

@@ -48,7 +48,7 @@ static void make_secrets(void)
 static void before_fork(void) { pthread_mutex_lock(&lock); }
 static void after_fork(void) { pthread_mutex_unlock(&lock); }
 
-__attribute__((constructor)) static void at_load(void)
+__attribute__((constructor(FORK_LOCK_INNER))) static void at_load(void)
 {
 	pthread_atfork(before_fork, after_fork, after_fork);
 }

@@ -12,6 +12,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#define RECORDS_PER_TURN 64
+#define RECORDS_QUEUED 4096	/* more than a mailbox holds */
+
 static void ready(struct source *s, uint32_t events);
 static void retry(struct timer *t);
 
@@ -32,6 +35,12 @@ void sconn_retry_later(struct sconn *c)
 {
 	if (!c->retry.set)
 		timer_set(c->side->engine, &c->retry, engine_now_us(c->side->engine) + RETRY_US);
+}
+
+void sstream_retry_later(struct sstream *s)
+{
+	s->retry = true;
+	sconn_retry_later(s->conn);
 }
 
 /* ---- birth and death ------------------------------------------------------------ */
@@ -237,7 +246,7 @@ static void deliver_arrived(struct sconn *c)
 {
 	struct engine *e = c->side->engine;
 	struct sstream *s;
-	if (c->source.fd < 0 || c->owes_go)
+	if (c->source.fd < 0 || c->owes_go || c->want_out)
 		return;
 	while ((s = TAILQ_FIRST(&c->arrived))) {
 		if (!sstream_deliver(s))
@@ -250,9 +259,8 @@ static void deliver_arrived(struct sconn *c)
 		}
 		return;
 	}
-	if (c->want_out)
+	if (c->source.interest & EPOLLOUT)
 		source_set(e, &c->source, WATCH_ENGINE_END);
-	c->want_out = false;
 }
 
 static void drop_fds(const int fds[2])
@@ -262,10 +270,11 @@ static void drop_fds(const int fds[2])
 			close(fds[i]);
 }
 
+/* Whoever has the descriptor may write there: what came with the record need not be what we would have sent. */
 static void on_record(struct sconn *c, const struct record *r, const int fds[2])
 {
 	bool slow = r->flags & RECORD_OPEN_SLOW, uni = r->flags & QSOCK_UNI;
-	if (r->type != RECORD_OPEN || fds[0] < 0 || (fds[1] >= 0 && !slow) || c->over ||
+	if (r->type != RECORD_OPEN || fds[0] < 0 || !pair_like(fds[0]) || (fds[1] >= 0 && !slow) || c->over ||
 	    c->side->phase != PHASE_RUNNING) {
 		if (c->over)
 			sock_bury(c->side->engine, r->cookie, &c->cause);
@@ -277,47 +286,53 @@ static void on_record(struct sconn *c, const struct record *r, const int fds[2])
 	sstream_open(c, fds[0], fds[1], r->cookie, uni, slow ? r->filler : 0);
 }
 
-/* Something that is no record was written there by a program that does not know what it holds: drop it. */
+/* Less than a record was written there by a program that does not know what it holds: drop it. */
 static void drop_garbage(int fd)
 {
-	char sink[4096];
+	char sink[RECORD_SIZE];
 	int queued = 0;
-	while (!ioctl(fd, FIONREAD, &queued) && queued > 1) {
-		size_t n = (size_t)queued - 1;
-		if (recv(fd, sink, n < sizeof(sink) ? n : sizeof(sink), MSG_DONTWAIT) <= 0)
-			break;
-	}
+	if (!ioctl(fd, FIONREAD, &queued) && queued > 1)
+		recv(fd, sink, (size_t)queued - 1 < sizeof(sink) ? (size_t)queued - 1 : sizeof(sink), MSG_DONTWAIT);
 }
 
-/* false: some had to be left there. */
-static bool take_records(struct sconn *c)
+/* At most so many, because who writes without end must not hold up the others. false: some are left, and the source
+ * will be ready anew for them, or the retry looks. */
+static bool take_records(struct sconn *c, int most)
 {
 	struct record r;
 	int fds[2];
 	bool more = true;
 	if (!c->established || c->source.fd < 0)
 		return true;	/* connecting: there is filler in it */
-	while (more) {
+	while (more && most--) {
 		if (!engine_has_slots(c->side->engine)) {
 			sconn_retry_later(c);
 			return false;
 		}
-		if (mailbox_recv_retaining(c->source.fd, &r, fds, &more) > 0) {
+		int got = mailbox_recv_retaining(c->source.fd, &r, fds, &more);
+		if (got > 0)
 			on_record(c, &r, fds);
+		if (got >= 0)
 			continue;
+		if (errno == EAGAIN)
+			return true;
+		if (errno != EPROTO) {
+			sconn_retry_later(c);
+			return false;
 		}
-		if (errno == EPROTO)
-			drop_garbage(c->source.fd);
-		break;
+		drop_garbage(c->source.fd);
+		return true;
 	}
-	return true;
+	if (more)
+		source_set(c->side->engine, &c->source, c->source.interest);
+	return !more;
 }
 
 void side_take_records(struct side *side)
 {
 	struct sconn *c;
 	TAILQ_FOREACH(c, &side->conns, link)
-		take_records(c);
+		take_records(c, RECORDS_QUEUED);
 	side_work(side);
 }
 
@@ -325,8 +340,9 @@ static void ready(struct source *src, uint32_t events)
 {
 	struct sconn *c = owner_of(src, struct sconn, source);
 	struct side *side = c->side;
+	c->want_out = false;	/* if that was not it, the next attempt sets it again */
 	c->hung_up |= (events & EPOLLHUP) != 0;
-	if (take_records(c) && c->hung_up)
+	if (take_records(c, RECORDS_PER_TURN) && c->hung_up)
 		sconn_abandon(c);
 	else
 		sconn_defer(c);
@@ -338,13 +354,16 @@ static void retry(struct timer *t)
 	struct sconn *c = owner_of(t, struct sconn, retry);
 	struct side *side = c->side;
 	struct sstream *s;
-	if (take_records(c) && c->hung_up && !c->gone) {
+	TAILQ_FOREACH(s, &c->streams, link) {
+		if (s->retry)
+			sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
+		s->retry = false;
+	}
+	if (take_records(c, RECORDS_PER_TURN) && c->hung_up && !c->gone) {
 		sconn_abandon(c);
 		side_work(side);
 		return;
 	}
-	TAILQ_FOREACH(s, &c->streams, link)
-		sstream_event(s, STREAM_EV_WRITABLE | STREAM_EV_READABLE);
 	c->credit_news = true;
 	sconn_defer(c);
 	side_work(side);

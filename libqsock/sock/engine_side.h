@@ -48,6 +48,7 @@ struct side {			/* engine_data: everything there is */
 	struct sconn_list conns;
 	struct sconn_list work;		/* connections with something to do once the batch is over */
 	struct blockpool *pool;		/* of stream bytes */
+	size_t lent_ends;		/* applications' ends held for streams that wait for credit */
 };
 
 /* lifecycle.c: whoever links one of these files gets the engine's hooks with it. NULL: no memory at the start. */
@@ -174,6 +175,7 @@ void side_take_records(struct side *side);	/* what lies in all mailboxes */
 bool sconn_delivered(struct sconn *c);
 void sconn_free(struct sconn *c);		/* with its streams; the conn is dropped */
 void sconn_retry_later(struct sconn *c);
+void sstream_retry_later(struct sstream *s);
 
 /* ---- streams ---------------------------------------------------------------------- */
 
@@ -202,8 +204,10 @@ struct sstream {
 	bool shut;			/* the application writes no more: what is queued is the rest */
 	bool gone;			/* and reads no more */
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */
+	bool retry;			/* no memory for the moment: go on with the connection's retry */
 	bool owes_go;			/* delivered; see pair_go */
-	int app_end;			/* to be sent or widened; -1 */
+	int app_end;			/* to be sent, or lent to be widened; -1 */
+	bool lent;
 	size_t filler;			/* > 0: the application's end is blocked by so much */
 };
 /* Opened by the application; end and app_end (-1: none) are taken over whatever happens. */

@@ -44,17 +44,22 @@ static int send_one(struct slisten *l, struct sconn *c)
 	return 0;
 }
 
-/* A connection that ends while it waits is delivered all the same: its streams may hold data. */
+/* A connection that ends while it waits is delivered all the same: its streams may hold data. May free l: when the
+ * application shut its end for reading, it accepts no more. */
 static void deliver(struct slisten *l)
 {
 	struct engine *e = l->obj.engine;
 	struct sconn *c;
 	while ((c = TAILQ_FIRST(&l->queue))) {
 		if (send_one(l, c)) {
-			if (errno == EAGAIN)
+			if (errno == EAGAIN) {
 				source_set(e, &l->source, WATCH_ENGINE_END | EPOLLOUT);
-			else
+			} else if (errno == EPIPE) {
+				sock_bury(e, l->obj.cookie, &l->obj.error);
+				slisten_free(l, true);
+			} else {
 				timer_set(e, &l->retry, engine_now_us(e) + RETRY_US);
+			}
 			return;
 		}
 		unqueue(l, c);

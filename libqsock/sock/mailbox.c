@@ -96,7 +96,8 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 }
 
 /* The queue holds the retained byte, then records: take the old byte and all of
- * the record but its last byte, which is padding. */
+ * the record but its last byte, which is padding. What is taken and no whole record is lost, descriptors and all: our
+ * own callers never write such. */
 int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more)
 {
 	char old;
@@ -116,5 +117,5 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more)
 	}
 	*more = queued > (int)sizeof(*r) + 1;
 	((uint8_t *)r)[sizeof(*r) - 1] = 0;
-	return recv_record(fd, iov, 2, sizeof(*r), fds, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	return recv_record(fd, iov, 2, sizeof(*r), fds, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0;
 }

@@ -14,6 +14,18 @@ static int cookie_of(int fd, uint64_t *cookie)
 	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, &len);
 }
 
+static bool option_is(int fd, int option, int want)
+{
+	int v;
+	socklen_t len = sizeof(v);
+	return !getsockopt(fd, SOL_SOCKET, option, &v, &len) && v == want;
+}
+
+bool pair_like(int fd)
+{
+	return option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_STREAM);
+}
+
 static void close_keeping_errno(int fd)
 {
 	int saved = errno;
@@ -32,7 +44,9 @@ int pair_make(int fd[2], int flags, uint64_t *cookie)
 	static const char filler = 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | flags, 0, fd))
 		return -1;
-	if (!set_buffer(fd[0], PAIR_BUFFER) && send(fd[0], &filler, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 &&
+	/* Out-of-band bytes count as the others, or there would be fewer in the queue than FIONREAD says. */
+	if (!setsockopt(fd[1], SOL_SOCKET, SO_OOBINLINE, &(int){ 1 }, sizeof(int)) &&
+	    !set_buffer(fd[0], PAIR_BUFFER) && send(fd[0], &filler, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 &&
 	    !cookie_of(fd[0], cookie))
 		return 0;
 	close_keeping_errno(fd[0]);

@@ -68,7 +68,7 @@ static void in_child(void)
 	pthread_mutex_unlock(&lock);
 }
 
-__attribute__((constructor)) static void at_load(void)
+__attribute__((constructor(FORK_LOCK_INNER))) static void at_load(void)
 {
 	pthread_atfork(before_fork, in_parent, in_child);
 }

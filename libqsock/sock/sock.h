@@ -18,6 +18,10 @@
 #include "io/port.h"
 #include "qsock.h"
 
+/* fork takes api.c's lock first, whose holders wait for the engine, and then those that the engine takes: handlers run
+ * in the reverse of the order they were registered in, and constructors with a priority come before those without. */
+#define FORK_LOCK_INNER 200
+
 /* ---- configuration (config.c; caller's thread) --------------------------- */
 
 /* A checked, loaded, immutable qsock_config. Reference counted, thread-safe. Equal configurations give the same
@@ -143,8 +147,9 @@ _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
  * MSG_DONTWAIT, MSG_CMSG_CLOEXEC. fds unused: -1. */
 int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
 int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
-/* The engine's side of recv, keeping the last byte queued; EAGAIN when there is no whole record. more: another was
- * there already; one that comes later makes a new edge. */
+/* The engine's side of recv, keeping the last byte queued. 1; 0: something was taken that is no record, or had more
+ * descriptors than fit; -1/errno, nothing taken: EAGAIN none there, EPROTO less than a record there, ENOMEM. The caller
+ * has made sure of two free descriptors. more: another was there already; one that comes later makes a new edge. */
 int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */
@@ -157,6 +162,8 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more);
 /* A socketpair(AF_UNIX, SOCK_STREAM): [0] application's end, [1] engine's, one filler byte queued in [1]. *cookie
  * of [0]. 0 or -1/errno. */
 int pair_make(int fd[2], int flags, uint64_t *cookie);
+/* Can fd be the end of a pair? A stream socket of AF_UNIX. */
+bool pair_like(int fd);
 /* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end.
  * Returns filler bytes queued (> 0) or -1/errno. Nobody else holds the application's end, so that its close is seen
  * and takes it out of epoll sets; the price is a buffer that stays small (bytes, one of the two) until pair_widen. */

@@ -7,11 +7,14 @@
 #include "sock/engine_side.h"
 
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
+
+#define LENT_ENDS_MAX 1024
 
 static void ready(struct source *src, uint32_t events);
 
@@ -27,6 +30,15 @@ static struct sstream *sstream_new(struct sconn *c)
 	s->obj.engine = c->side->engine;
 	TAILQ_INSERT_TAIL(&c->streams, s, link);
 	return s;
+}
+
+static void drop_app_end(struct sstream *s)
+{
+	if (s->app_end >= 0)
+		close(s->app_end);
+	s->app_end = -1;
+	s->conn->side->lent_ends -= s->lent;
+	s->lent = false;
 }
 
 static void unlink_queues(struct sstream *s)
@@ -47,8 +59,7 @@ void sstream_free(struct sstream *s, bool clean)
 	struct engine *e = s->obj.engine;
 	unlink_queues(s);
 	end_close(e, &s->source, clean && !s->emptied);
-	if (s->app_end >= 0)
-		close(s->app_end);
+	drop_app_end(s);
 	if (s->stream) {
 		conn_stream_release(c->conn, s->stream);
 		sconn_touch(c);
@@ -103,7 +114,7 @@ static void queue_work(struct sstream *s)
 
 static void refuse(struct sconn *c, int end, int app_end, uint64_t cookie)
 {
-	struct qsock_error err = { .kind = QSOCK_ERR_LOCAL, .os_errno = ENOMEM };
+	struct qsock_error err = { .kind = QSOCK_ERR_LOCAL, .os_errno = ENOBUFS };
 	sock_bury(c->side->engine, cookie, &err);
 	close(end);		/* the byte in it makes that ECONNRESET */
 	if (app_end >= 0)
@@ -116,11 +127,24 @@ static void wait_for_credit(struct sstream *s)
 	TAILQ_INSERT_TAIL(&s->conn->waiting[s->uni], s, queue_link);
 }
 
+/* While we hold an application's end we cannot see that it was closed. Who opens and gives up, again and again, must
+ * not use up the descriptors that everybody needs. */
+static bool may_lend(struct sstream *s)
+{
+	struct side *side = s->conn->side;
+	struct rlimit r;
+	if (side->lent_ends >= LENT_ENDS_MAX || (!getrlimit(RLIMIT_NOFILE, &r) && side->lent_ends >= r.rlim_cur / 4))
+		return false;
+	side->lent_ends++;
+	s->lent = true;
+	return true;
+}
+
 void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler)
 {
 	struct sstream *s = sstream_new(c);
 	bool slow = filler > 0;
-	if (!s || obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
+	if (!s || (app_end >= 0 && !may_lend(s)) || obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
 	    source_add(c->side->engine, &s->source, end, WATCH_ENGINE_END, ready)) {
 		if (s) {
 			s->gone = true;	/* buried by refuse */
@@ -143,7 +167,7 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 			sstream_start(s);
 		return;
 	}
-	if (slow)
+	if (slow && c->promised[uni])	/* none left: another took without asking */
 		c->promised[uni]--;
 	if (!sstream_start(s))
 		wait_for_credit(s);
@@ -151,11 +175,9 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 
 static void unblock(struct sstream *s)
 {
-	if (s->app_end >= 0) {
+	if (s->app_end >= 0)
 		pair_widen(s->app_end);
-		close(s->app_end);
-		s->app_end = -1;
-	}
+	drop_app_end(s);
 	pair_unblock(s->source.fd, s->filler);
 	s->filler = 0;
 }
@@ -254,8 +276,7 @@ int sstream_deliver(struct sstream *s)
 		sstream_refuse(s);	/* the application shut its end: it wants no streams */
 		return 0;
 	}
-	close(s->app_end);
-	s->app_end = -1;
+	drop_app_end(s);
 	TAILQ_REMOVE(&s->conn->arrived, s, queue_link);
 	s->has_arrived = false;
 	s->owes_go = true;
@@ -295,10 +316,12 @@ void sstream_work(struct sstream *s)
 		settle(s);
 }
 
-/* The application closed its last copy. What it wrote is still delivered; unless it never could write. */
+/* The application closed its last copy. What it wrote is still delivered; unless it never could write. With our own
+ * half shut already, the end of the other may be a shutdown as well: then it may ask about the stream later. */
 static void on_gone(struct sstream *s)
 {
-	s->gone = s->shut = true;
+	s->gone = s->rx != HALF_DONE;
+	s->shut = true;
 	if (!s->stream) {
 		if (s->filler)
 			sstream_free(s, true);
@@ -313,7 +336,6 @@ static void ready(struct source *src, uint32_t events)
 {
 	struct sstream *s = owner_of(src, struct sstream, source);
 	struct side *side = s->conn->side;
-	/* With our own half shut, the other one's end looks like a close as well: it makes no difference. */
 	if (events & EPOLLRDHUP)
 		s->shut = true;
 	if (events & EPOLLHUP) {

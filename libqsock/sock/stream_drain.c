@@ -61,7 +61,17 @@ static ssize_t take(struct sstream *s, struct iovec *first, int n, size_t len, b
 static void stalled(struct sstream *s)
 {
 	if (stream_tx_open(s->stream) && !s->stream->tx_waiting)
-		sconn_retry_later(s->conn);
+		sstream_retry_later(s);
+}
+
+/* Bytes are there that cannot be had: somebody else has this end too and reads or tampers with it. The peer must not
+ * take for whole what is left. */
+static void give_up(struct sstream *s)
+{
+	s->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_LOCAL, .os_errno = EIO };
+	conn_stream_reset(s->conn->conn, s->stream, 0);
+	shutdown(s->source.fd, SHUT_RD);
+	s->tx = HALF_CUT;
 }
 
 void sstream_drain(struct sstream *s)
@@ -82,8 +92,10 @@ void sstream_drain(struct sstream *s)
 		}
 		ssize_t got = take(s, iov + 1, n, room, room == left && !s->gone);
 		conn_stream_commit(c, s->stream, got > 0 ? (size_t)got : 0);
-		if (got < 0)
-			break;
+		if (got < 0) {
+			give_up(s);
+			return;
+		}
 		left -= (size_t)got;
 		s->emptied = s->gone && !left;
 	}

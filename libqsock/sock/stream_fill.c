@@ -35,7 +35,7 @@ static bool move(struct sstream *s, int *end)
 			if (errno == EAGAIN)
 				want_out(s, true);
 			else if (errno == ENOMEM || errno == ENOBUFS || errno == EINTR)
-				sconn_retry_later(s->conn);
+				sstream_retry_later(s);
 			else
 				sstream_cut_rx(s, 0);	/* EPIPE: the application shut its reading half */
 			return false;

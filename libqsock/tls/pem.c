@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "crypto/fetch.h"
 
 int complain(struct complaint *c, int err, const char *fmt, ...)
 {
@@ -205,7 +206,7 @@ int pin_of(X509 *cert, uint8_t pin[PIN_LEN])
 	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
 	if (len <= 0)
 		return EINVAL;
-	int ok = EVP_Digest(der, (size_t)len, pin, NULL, EVP_sha256(), NULL);
+	int ok = EVP_Digest(der, (size_t)len, pin, NULL, digest_get0(HASH_SHA256), NULL);
 	OPENSSL_free(der);
 	return ok == 1 ? 0 : ENOMEM;
 }

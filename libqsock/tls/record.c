@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "crypto/fetch.h"
 #include "crypto/pktkey.h"
 
 #define HEADER_LEN 5
@@ -17,8 +18,8 @@ enum { TYPE_HANDSHAKE = 22, TYPE_APPLICATION_DATA = 23 };
 static const EVP_CIPHER *cipher_of(uint16_t suite)
 {
 	if (suite == SUITE_CHACHA20)
-		return EVP_chacha20_poly1305();
-	return suite == SUITE_AES_256_GCM ? EVP_aes_256_gcm() : EVP_aes_128_gcm();
+		return cipher_get0(CIPHER_CHACHA20_POLY1305);
+	return cipher_get0(suite == SUITE_AES_256_GCM ? CIPHER_AES_256_GCM : CIPHER_AES_128_GCM);
 }
 
 int record_key_set(struct record_key *k, uint16_t suite, const uint8_t *secret)

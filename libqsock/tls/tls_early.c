@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "crypto/fetch.h"
 #include "crypto/pktkey.h"
 
 #define SHARED_MAX 1024	/* bytes; ffdhe8192 */
@@ -102,7 +103,7 @@ bool early_client_secret(SSL *ssl, uint16_t suite, const struct transcript *tr, 
 	memset(&s, 0, sizeof(s));
 	/* Called inside OpenSSL: what fails here must leave no mark in its error queue. */
 	ERR_set_mark();
-	bool ok = run_schedule(ssl, h, h == HASH_SHA384 ? EVP_sha384() : EVP_sha256(), tr, &s, client) &&
+	bool ok = run_schedule(ssl, h, digest_get0(h), tr, &s, client) &&
 		  !CRYPTO_memcmp(s.server, server_secret, hash_len(h));
 	ERR_pop_to_mark();
 	OPENSSL_cleanse(&s, sizeof(s));
