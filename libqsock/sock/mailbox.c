@@ -48,6 +48,20 @@ static int slot_free(int fd)
 	return 0;
 }
 
+/* Without a slot a record has to wait, but the end is told: whoever never hears of it never closes, and so would never
+ * get a slot again. errno is that of slot_free. */
+static int end_without_slot(int fd, int flags)
+{
+	char first;
+	int saved = errno;
+	ssize_t n = recv(fd, &first, 1, MSG_PEEK | (flags & MSG_DONTWAIT));
+	if (n > 0) {
+		errno = saved;
+		return -1;
+	}
+	return (int)n;
+}
+
 static void take_fds(struct msghdr *m, int fds[2])
 {
 	fds[0] = fds[1] = -1;
@@ -91,7 +105,7 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 	struct iovec iov = { r, sizeof(*r) };
 	fds[0] = fds[1] = -1;
 	if (slot_free(fd))
-		return -1;
+		return end_without_slot(fd, flags);
 	return recv_record(fd, &iov, 1, sizeof(*r), fds, flags);
 }
 

@@ -505,22 +505,38 @@ static void qcat__server_killed_before_it_has_read__said(void **state)
 
 #define SMALL_LIMIT 32
 
-static void qserve__no_descriptors_left__serves_again(void **state)
+/* More connections than it has descriptors, each with a stream: all of that goes, and it must be noticed. */
+static void crowd(unsigned server, const char *alpn)
 {
-	const struct qsock_config cfg = { .alpn = "hq-interop", .flags = QSOCK_CONFIG_INSECURE };
-	const struct tool_how how = { .max_files = SMALL_LIMIT };
+	const struct qsock_config cfg = { .alpn = alpn, .flags = QSOCK_CONFIG_INSECURE };
 	char port[16];
+	int fd[2 * SMALL_LIMIT][2];
+	snprintf(port, sizeof(port), "%u", server);
+	for (int i = 0; i < 2 * SMALL_LIMIT; i++) {
+		fd[i][0] = qsock_dial("127.0.0.1", port, &cfg);
+		assert_true(fd[i][0] >= 0);
+		fd[i][1] = qsock_open_stream(fd[i][0], 0);
+		assert_true(fd[i][1] >= 0 && write(fd[i][1], "x", 1) == 1);
+	}
+	for (int i = 0; i < 2 * SMALL_LIMIT; i++) {
+		close(fd[i][1]);
+		assert_int_equal(qsock_close(fd[i][0], 0, NULL), 0);
+		close(fd[i][0]);
+	}
+}
+
+static void servers__no_descriptors_left__serve_again(void **state)
+{
+	const struct tool_how how = { .max_files = SMALL_LIMIT };
 	struct tool server;
-	int fd[2 * SMALL_LIMIT], n = 2 * SMALL_LIMIT;
 	server_start(&server, &how, "qserve -p 0 -b 127.0.0.1 %s/www", dir);
-	snprintf(port, sizeof(port), "%u", server.port);
-	for (int i = 0; i < n; i++)
-		fd[i] = qsock_dial("127.0.0.1", port, &cfg);
-	for (int i = 0; i < n; i++)
-		if (fd[i] >= 0)
-			close(fd[i]);
+	crowd(server.port, "hq-interop");
 	files_serve(&server);
 	assert_int_equal(tool_end(&server, SIGINT), 0);
+	server_start(&server, &how, "echo_server 0");
+	crowd(server.port, "echo");
+	converses("echo_client", &server);
+	tool_end(&server, SIGKILL);
 }
 
 static void echo_server__interrupted__ends(void **state)
@@ -614,7 +630,7 @@ int main(void)
 		TEST(standard_descriptors__closed_or_full__said),
 		TEST(qcat__input_breaks_off__no_clean_end_for_the_peer),
 		TEST(qcat__server_killed_before_it_has_read__said),
-		TEST(qserve__no_descriptors_left__serves_again),
+		TEST(servers__no_descriptors_left__serve_again),
 		TEST(echo_server__interrupted__ends),
 		TEST(qget__on_a_terminal__shows_progress),
 	};
