@@ -4,6 +4,7 @@
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
 #   make check-leaks                         the examples under valgrind or, if that is old, LeakSanitizer (needs both variants)
+#   make preload-compare, preload-matrix     the shim beside the kernel's TCP: socket calls; programs of Debian
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
 #   make install|uninstall [PREFIX=/usr/local] [DESTDIR=]
 # V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
@@ -24,7 +25,7 @@ $(if $(CFLAGS_$(VARIANT)),,$(error VARIANT is one of release, asan, tsan, cov))
 
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -DOPENSSL_API_COMPAT=30000 -Wall -Wextra -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wpointer-arith -Wvla -Wno-unused-parameter -Werror -fPIC -fvisibility=hidden -pthread \
-	-Iinclude -Ilibqsock -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
+	-Iinclude -Ilibqsock -I. -MMD -MP $(CFLAGS_$(VARIANT)) $(PKG_CFLAGS) $(CFLAGS)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKG) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PKG) 2>/dev/null) -pthread
 Q := $(if $(V),,@)
@@ -46,6 +47,8 @@ select = $(if $(T),$(B)/$(1)/test_$(T),$(call programs,$(1)/test_*.c))
 
 LIB := $(B)/libqsock.a
 SHARED := $(O)/lib/libqsock.so.$(VERSION)
+# All but the hooks themselves, which would stand in front of what the tests call too.
+SHIM := $(if $(PRELOAD_SRC),$(B)/preload.a)
 PRELOAD := $(if $(PRELOAD_SRC),$(O)/lib/libqsock_preload.so)
 BIN := $(patsubst examples/%.c,$(O)/bin/%,$(wildcard examples/*.c))
 SUPPORT := $(B)/tests/support.a
@@ -53,6 +56,7 @@ UNIT := $(call select,tests/unit)
 SIM := $(call select,tests/sim)
 FD := $(call select,tests/fd)
 BENCH := $(patsubst %.c,$(O)/%,$(wildcard tests/bench/*.c))
+PROOF := $(O)/tests/preload/compare $(O)/tests/preload/prefork
 PEER := $(patsubst %.c,$(O)/%,$(wildcard tests/interop/*.c))
 
 all: $(LIB) $(BIN) $(if $(filter release,$(VARIANT)),$(SHARED) $(PRELOAD))
@@ -65,6 +69,7 @@ $(B)/%.o: %.c
 
 $(LIB): $(call objects,$(SRC))
 $(SUPPORT): $(call objects,$(wildcard tests/support/*.c))
+$(B)/preload.a: $(call objects,$(filter-out preload/hooks.c,$(PRELOAD_SRC)))
 %.a:
 	@mkdir -p $(@D)
 	@rm -f $@
@@ -93,16 +98,25 @@ endef
 
 $(O)/bin/%: $(B)/examples/%.o $(LIB)
 	$(call link_program)
-$(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(LIB)
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(SUPPORT) $(SHIM) $(LIB)
 	$(call link_program,-lcmocka)
 $(B)/tests/sim/%: $(B)/tests/sim/%.o $(SUPPORT) $(LIB)
 	$(call link_program,-lcmocka)
-$(B)/tests/fd/%: $(B)/tests/fd/%.o $(SUPPORT) $(LIB)
+# This one is a program with the hooks in it: sanitizers want no library before theirs.
+$(B)/tests/fd/test_shim: $(call objects,preload/hooks.c)
+$(B)/tests/fd/%: $(B)/tests/fd/%.o $(SUPPORT) $(SHIM) $(LIB)
 	$(call link_program,-lcmocka)
 $(O)/tests/bench/%: $(B)/tests/bench/%.o $(LIB)
 	$(call link_program)
 $(O)/tests/interop/%: $(B)/tests/interop/%.o $(LIB)
 	$(call link_program)
+# Programs that know nothing of the library, for the shim to serve.
+$(O)/tests/preload/compare: $(patsubst %.c,$(B)/%.o,$(wildcard tests/preload/compare*.c))
+$(O)/tests/preload/prefork: $(B)/tests/preload/prefork.o
+$(PROOF):
+	@mkdir -p $(@D)
+	$(say) "LD $@"
+	$(Q)$(LINK) $(filter %.o,$^) -o $@
 $(O)/tests/interop/goquic: $(wildcard tests/interop/goquic/*.go)
 	@mkdir -p $(@D)
 	GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS= go build -o $@ ./tests/interop/goquic
@@ -146,6 +160,10 @@ demo: deps
 	@tests/demo.sh
 interop: all $(PEER) $(O)/tests/interop/goquic
 	@tests/interop/run.sh $(O)/tests/interop
+preload-compare: $(PRELOAD) $(PROOF)
+	@tests/preload/compare.sh $(O)
+preload-matrix: all $(PROOF)
+	@tests/preload/matrix.sh $(O)
 bench: all $(BENCH)
 	@tests/bench/run.sh $(O)
 
@@ -161,7 +179,7 @@ install: all
 	install -m 755 $(SHARED) $(PRELOAD) -t $(DEST_LIB)
 	ln -sf $(notdir $(SHARED)) $(DEST_LIB)/$(SONAME)
 	ln -sf $(SONAME) $(DEST_LIB)/libqsock.so
-	$(if $(BIN),install -m 755 $(BIN) -t $(DESTDIR)$(PREFIX)/bin)
+	install -m 755 $(BIN) preload/qsock-run -t $(DESTDIR)$(PREFIX)/bin
 	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$${prefix}/include' '' 'Name: qsock' \
 		'Description: QUIC connections and streams as file descriptors' 'Version: $(VERSION)' \
 		'Requires.private: $(PKG)' 'Libs: -L$${libdir} -lqsock' 'Libs.private: -pthread' \
@@ -170,14 +188,14 @@ install: all
 
 uninstall:
 	rm -f $(patsubst include/%,$(DESTDIR)$(PREFIX)/include/%,$(wildcard include/*.h)) \
-		$(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(BIN))) \
+		$(addprefix $(DESTDIR)$(PREFIX)/bin/,$(notdir $(BIN)) qsock-run) \
 		$(addprefix $(DEST_LIB)/,$(notdir $(LIB) $(SHARED) $(PRELOAD)) $(SONAME) libqsock.so pkgconfig/qsock.pc)
 
 clean:
 	rm -rf build
 
-.PHONY: all unit sim fd tests check-layers check-install check-leaks deps check check-openssl35 demo interop bench install \
-	uninstall clean
+.PHONY: all unit sim fd tests check-layers check-install check-leaks deps check check-openssl35 demo interop \
+	preload-compare preload-matrix bench install uninstall clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -337,7 +337,7 @@ static struct member *accept_initial(struct endpoint *e, const struct datagram *
 /* A first Initial for a DCID nobody has. The new connection, or NULL. */
 static struct member *on_initial(struct endpoint *e, const struct datagram *d, const struct packet *p, uint64_t now_us)
 {
-	struct accept_load load = { .half_open = e->half_open, .refuse = e->refuse };
+	struct accept_load load = { .half_open = e->half_open, .refuse = e->refuse || !e->listen };
 	struct decision dec = accept_decide(&e->cfg, &e->once, load, p, d->len, &d->remote, now_us);
 	if (dec.verdict == VERDICT_DROP)
 		return NULL;
@@ -360,7 +360,7 @@ static struct member *on_unknown_long(struct endpoint *e, const struct datagram 
 {
 	struct packet p;
 	struct rd r = rd_of(d->data, d->len);
-	if (!e->listen || packet_parse(&r, e->cfg.cid_len, &p))
+	if ((!e->listen && !e->refuse) || packet_parse(&r, e->cfg.cid_len, &p))
 		return NULL;
 	if (p.type == PACKET_INITIAL)
 		return on_initial(e, d, &p, now_us);

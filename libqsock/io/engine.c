@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -226,6 +225,12 @@ bool engine_running(void)
 	return h && atomic_load(&h->queue);
 }
 
+bool engine_running_here(void)
+{
+	struct host *h = atomic_load(&the_host);
+	return engine_running() && atomic_load(&h->pid) == getpid();
+}
+
 static int begin_stop(struct engine *e, void *arg)
 {
 	uint64_t linger_us = *(const uint64_t *)arg;
@@ -260,15 +265,6 @@ void engine_stop(uint64_t linger_us)
 }
 
 /* ---- on the engine thread ------------------------------------------------ */
-
-int engine_take_fd(struct engine *e, int app_fd)
-{
-	if (e->self_pidfd < 0)
-		e->self_pidfd = pidfd_open(getpid(), 0);
-	if (e->self_pidfd < 0)
-		return -1;
-	return pidfd_getfd(e->self_pidfd, app_fd, 0);
-}
 
 /* Hardly a source has more than one other descriptor beside it, so the table is looked at only when it may be near its
  * limit. */

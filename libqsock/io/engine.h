@@ -29,8 +29,14 @@ struct engine;
  * cancellation is held off while it waits. errno is untouched on success. On the
  * engine thread fn is simply called. */
 int engine_call(int (*fn)(struct engine *e, void *arg), void *arg);
+/* The same for an fn that takes a descriptor of the caller's: engine_take_fd(e, app_fd) works in it wherever the
+ * system lets descriptors be passed at all. fn is run twice when the first attempt to take it failed; so that comes
+ * before everything that counts. */
+int engine_call_with_fd(int (*fn)(struct engine *e, void *arg), void *arg, int app_fd);
 /* Does this process have a running engine? (False in a forked child until it made one.) */
 bool engine_running(void);
+/* The same, and the caller is really that process: not a child of vfork, which has its memory. */
+bool engine_running_here(void);
 /* Stop: hooks' stop is called, then the loop goes on until hooks say idle or
  * linger_us passed, then the thread ends and every source is closed. Called by
  * itself at exit (atexit, linger as the hooks say: ENGINE_LINGER_HOOK) and by tests. Commands that come
@@ -88,7 +94,8 @@ struct deferred {
 void engine_defer(struct engine *e, struct deferred *d);
 void engine_undefer(struct engine *e, struct deferred *d);
 
-/* Duplicate a descriptor of the application's table into the engine's (CLOEXEC). -1/errno. */
+/* Duplicate a descriptor of the application's table into the engine's (CLOEXEC). In commands of engine_call_with_fd,
+ * once, its app_fd; elsewhere it needs the permission for pidfd_getfd and a main thread that lives. -1/errno. */
 int engine_take_fd(struct engine *e, int app_fd);
 
 /* May two more descriptors be received? At the limit recvmsg would destroy what it cannot install. */

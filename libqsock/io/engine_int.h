@@ -1,5 +1,6 @@
-/* What the three halves of the engine share: engine.c (life and death), wake.c
- * (commands and the wake-up), loop.c (epoll, timers, deferred work).
+/* What the parts of the engine share: engine.c (life and death), wake.c (commands and
+ * the wake-up), courier.c (descriptors that come along), loop.c (epoll, timers, deferred
+ * work).
  *
  * Two objects. struct host is the process's one meeting point of application threads
  * and engine; it lives in a page that the kernel zeroes in a forked child, and all
@@ -54,6 +55,7 @@ struct engine {
 	int epoll_fd, signal_fd;
 	int timer_fd;		/* only where epoll_pwait2 is missing, else -1 */
 	int self_pidfd;		/* opened by the first engine_take_fd, else -1 */
+	struct carry *carry;	/* courier.c: of the command that is run, or NULL */
 	uint64_t now_us;
 	struct timers timers;
 	bool firing;

@@ -160,7 +160,11 @@ static int wait_by_timerfd(struct engine *e, const struct timespec *timeout)
 	if (e->timer_fd < 0) {
 		e->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 		struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
-		if (e->timer_fd < 0 || epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->timer_fd, &ev) < 0)
+		if (e->timer_fd >= 0 && epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->timer_fd, &ev) < 0) {
+			close(e->timer_fd);
+			e->timer_fd = -1;
+		}
+		if (e->timer_fd < 0)
 			return epoll_wait(e->epoll_fd, e->events, TURN_EVENTS, 1);
 	}
 	const struct itimerspec when = { .it_value = timeout ? *timeout : (struct timespec){ 0 } };

@@ -288,7 +288,7 @@ static struct endpoint *make_endpoint(struct port *p, const struct endpoint_conf
 	return ep;
 }
 
-struct port *port_new(struct engine *e, const struct addr *bind, bool reuse_port, const struct port_ops *ops, void *arg,
+struct port *port_new(struct engine *e, const struct addr *bind, unsigned flags, const struct port_ops *ops, void *arg,
 		      const struct endpoint_config *cfg)
 {
 	int err = ENOMEM;
@@ -304,7 +304,7 @@ struct port *port_new(struct engine *e, const struct addr *bind, bool reuse_port
 	p->endpoint = make_endpoint(p, cfg);
 	if (!p->endpoint)
 		goto fail_port;
-	if (udp_open(&p->udp, bind, reuse_port) < 0) {
+	if (udp_open(&p->udp, bind, flags) < 0) {
 		err = errno;
 		goto fail_endpoint;
 	}

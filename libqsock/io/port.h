@@ -6,6 +6,7 @@
 
 #include "endpoint/endpoint.h"
 #include "io/engine.h"
+#include "io/udp.h"
 
 struct port;
 
@@ -16,9 +17,9 @@ struct port_ops {
 	void (*batch_end)(struct port *p);
 };
 
-/* bind: local address and port (port 0: any). NULL and errno (EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOMEM...). randomness
+/* bind: local address and port (port 0: any). flags: UDP_REUSE_PORT, UDP_V6_ONLY. NULL and errno (EADDRINUSE, EADDRNOTAVAIL, EACCES, ENOMEM...). randomness
  * comes from libbsd's arc4random, whatever cfg says. */
-struct port *port_new(struct engine *e, const struct addr *bind, bool reuse_port, const struct port_ops *ops, void *arg,
+struct port *port_new(struct engine *e, const struct addr *bind, unsigned flags, const struct port_ops *ops, void *arg,
 		      const struct endpoint_config *cfg);
 /* Frees the endpoint and its connections silently. */
 void port_free(struct port *p);

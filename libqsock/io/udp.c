@@ -36,11 +36,11 @@ static void set_buffers(int fd)
 
 /* Every option is a help only: QUIC works without, a little worse. An IPv6 socket needs the IPv4 ones for its mapped
  * peers. PROBE sets DF and ignores what routers claim the MTU to be. */
-static void set_options(struct udp *u)
+static void set_options(struct udp *u, unsigned flags)
 {
 	set_buffers(u->fd);
 	if (u->family == AF_INET6) {
-		opt(u->fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+		opt(u->fd, IPPROTO_IPV6, IPV6_V6ONLY, (flags & UDP_V6_ONLY) != 0);
 		opt(u->fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
 		opt(u->fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
 		opt(u->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
@@ -64,7 +64,7 @@ static bool is_wildcard(const struct addr *a)
 	return a->sa.sa_family != AF_INET || a->in4.sin_addr.s_addr == htonl(INADDR_ANY);
 }
 
-int udp_open(struct udp *u, const struct addr *bind_to, bool reuse_port)
+int udp_open(struct udp *u, const struct addr *bind_to, unsigned flags)
 {
 	*u = (struct udp){ .family = bind_to->sa.sa_family, .max_segs = UDP_SEGS_MAX };
 	if (u->family != AF_INET && u->family != AF_INET6) {
@@ -75,8 +75,8 @@ int udp_open(struct udp *u, const struct addr *bind_to, bool reuse_port)
 	u->fd = socket(u->family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
 	if (u->fd < 0)
 		return -1;
-	set_options(u);
-	if (reuse_port && !opt(u->fd, SOL_SOCKET, SO_REUSEPORT, 1))
+	set_options(u, flags);
+	if (flags & UDP_REUSE_PORT && !opt(u->fd, SOL_SOCKET, SO_REUSEPORT, 1))
 		goto fail;
 	if (bind(u->fd, &bind_to->sa, addr_len(bind_to)) < 0)
 		goto fail;

@@ -33,7 +33,9 @@ struct udp_rx {			/* one received train */
 };
 
 /* A socket bound to :: serves IPv4 too; such peers are v4-mapped AF_INET6 addresses. 0 or -1/errno. */
-int udp_open(struct udp *u, const struct addr *bind, bool reuse_port);
+#define UDP_REUSE_PORT 0x1
+#define UDP_V6_ONLY 0x2	/* IPv6: no mapped IPv4 peers, so that an IPv4 socket may have the same port */
+int udp_open(struct udp *u, const struct addr *bind, unsigned flags);
 void udp_close(struct udp *u);
 /* Receive one train into buf (cap >= 65536 to hold a full one). 1 (an empty datagram, or one beyond cap, has len and seg 0); 0: nothing
  * there; -1/errno for a lasting error. */

@@ -116,7 +116,7 @@ int api_call(int fd, struct api_call *c)
 	if (api_cookie(fd, &c->cookie))
 		return -1;
 	if (engine_running())	/* it would be a new one, which knows nothing */
-		return engine_call(run_if_known, c);
+		return engine_call_with_fd(run_if_known, c, fd);
 	errno = EOPNOTSUPP;
 	return -1;
 }

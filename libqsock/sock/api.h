@@ -40,7 +40,7 @@ void api_remember(uint64_t cookie, enum sock_kind kind);
 
 /* A question to the engine about fd. run is called on the engine thread with the cookie filled in, when the object is
  * known there, living or dead; the rest is the asker's own. Returns what run does (errno carried over), or -1: EBADF,
- * ENOTSOCK, EOPNOTSUPP (unknown in this process). */
+ * ENOTSOCK, EOPNOTSUPP (unknown in this process). run may take fd, see engine_call_with_fd. */
 struct api_call {
 	int (*run)(struct engine *e, struct api_call *c);
 	uint64_t cookie;
@@ -66,6 +66,9 @@ int api_set_nonblock(int fd);
 /* 0; -1: EFAULT, EINVAL, EAFNOSUPPORT */
 int api_addr_in(const struct sockaddr *sa, socklen_t len, struct addr *out);
 int api_addr_out(const struct addr *a, struct sockaddr *sa, socklen_t *len);
+
+/* The address as text in buf, of INET6_ADDRSTRLEN bytes; mapped ones as IPv4. */
+const char *api_literal(const struct addr *a, char *buf);
 
 /* socket and connect in one step: a new descriptor that begins to connect, or -1/errno with *err filled if the
  * configuration is to blame. name: to verify and send as SNI when the configuration has none. */

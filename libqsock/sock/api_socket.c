@@ -37,7 +37,7 @@ static int make_socket(int domain, int type)
 	if (pair_make(pair, SOCK_CLOEXEC, &n.cookie))
 		return -1;
 	n.engine_end = pair[1];
-	int failed = engine_call(run_socket, &n);
+	int failed = engine_call_with_fd(run_socket, &n, n.engine_end);
 	api_close(pair[1]);
 	if (!failed && !(type & SOCK_CLOEXEC))
 		failed = fcntl(pair[0], F_SETFD, 0);
@@ -222,7 +222,7 @@ static int run_connect(struct engine *e, struct api_call *c)
 }
 
 /* Not RFC 4007 zones: certificates do not know them. */
-static const char *literal(const struct addr *a, char buf[INET6_ADDRSTRLEN])
+const char *api_literal(const struct addr *a, char *buf)
 {
 	bool six = a->sa.sa_family == AF_INET6;
 	if (six && IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
@@ -237,7 +237,7 @@ static int start_connect(int fd, const struct addr *remote)
 	struct sock_config *cfg = ready_config(fd, false);
 	if (!cfg)
 		return -1;
-	const char *name = cfg->server_name ? cfg->server_name : literal(remote, buf);
+	const char *name = cfg->server_name ? cfg->server_name : api_literal(remote, buf);
 	struct api_call c = { .run = run_connect, .addr = remote, .text = name, .cfg = cfg };
 	if (!api_call(fd, &c)) {
 		api_remember(c.cookie, SOCK_CONNECTION);
@@ -319,7 +319,7 @@ static int dial(struct dial *d)
 	ssize_t filler = pair_block(pair[0], BLOCK_MAILBOX);
 	d->engine_end = pair[1];
 	d->filler = (size_t)filler;
-	int failed = filler < 0 || engine_call(run_dial, d);
+	int failed = filler < 0 || engine_call_with_fd(run_dial, d, d->engine_end);
 	api_close(pair[1]);
 	if (failed) {
 		api_close(pair[0]);

@@ -32,10 +32,11 @@ int source_move(struct engine *e, struct source *from, struct source *to, void (
 void end_close(struct engine *e, struct source *s, bool clean)
 {
 	char sink[4096];
+	int rounds = clean ? 1024 : 0;	/* who still writes must not keep us here */
 	if (s->fd < 0)
 		return;
-	while (clean && recv(s->fd, sink, sizeof(sink), MSG_DONTWAIT) == sizeof(sink))
-		;
+	while (rounds && recv(s->fd, sink, sizeof(sink), MSG_DONTWAIT) == sizeof(sink))
+		rounds--;
 	source_close(e, s);
 }
 
@@ -51,6 +52,23 @@ void sfresh_free(struct sfresh *f, bool close_end)
 	obj_remove(side_of(e), &f->obj);
 	mem_free(f->obj.settings);
 	mem_free(f);
+}
+
+static void fresh_ready(struct source *s, uint32_t events);
+
+int sfresh_revert(struct side *side, struct source *from, uint64_t cookie, struct sport *port,
+		  const struct qsock_error *why)
+{
+	struct sfresh *f = mem_zalloc(sizeof(*f));
+	if (!f || source_move(side->engine, from, &f->source, fresh_ready)) {
+		mem_free(f);
+		return -1;
+	}
+	f->domain = port_local(port->port)->sa.sa_family;
+	f->port = port->for_clients ? NULL : sport_get(port);
+	f->obj.error = *why;
+	obj_add(side, &f->obj, SOCK_FRESH, cookie);
+	return 0;
 }
 
 static void fresh_ready(struct source *s, uint32_t events)
@@ -148,22 +166,63 @@ int sock_cmd_bind(struct engine *e, uint64_t cookie, const struct addr *a)
 		return fail(EINVAL);
 	if (a->sa.sa_family != f->domain)
 		return fail(EAFNOSUPPORT);
-	f->port = sport_bind(side_of(e), a, f->obj.settings && f->obj.settings->flags & QSOCK_CONFIG_REUSEPORT);
+	if (f->obj.settings && f->obj.settings->flags & QSOCK_CONFIG_REUSEPORT)
+		f->udp_flags |= UDP_REUSE_PORT;
+	f->port = sport_bind(side_of(e), a, f->udp_flags);
+	if (f->port && !f->port->listener)
+		endpoint_refuse(port_endpoint(f->port->port), true);	/* who asks for a server here need not wait */
 	return f->port ? 0 : -1;
 }
 
-int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog)
+/* TCP shares an address with what is not listening, if asked to. */
+int sock_cmd_tcp_bind(struct engine *e, uint64_t cookie, const struct addr *a, bool reuse)
+{
+	struct sfresh *f = find_fresh(e, cookie);
+	if (!f)
+		return -1;
+	const struct sport *p = f->udp_flags & SPORT_OWN ? NULL : sport_find(side_of(e), a);
+	if (p && !f->port && (p->listener || !reuse))
+		return fail(EADDRINUSE);
+	return sock_cmd_bind(e, cookie, a);
+}
+
+static int start_listening(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog, bool streams)
 {
 	struct sfresh *f = find_fresh(e, cookie);
 	struct addr any = { 0 };
 	if (!f)
 		return -1;
 	any.sa.sa_family = (sa_family_t)f->domain;
-	if (!f->port && !(f->port = sport_bind(side_of(e), &any, cfg->reuse_port)))
+	if (cfg->reuse_port)
+		f->udp_flags |= UDP_REUSE_PORT;
+	if (!f->port && !(f->port = sport_bind(side_of(e), &any, f->udp_flags)))
 		return -1;
 	if (f->port->listener)
 		return fail(EADDRINUSE);
-	return slisten_start(f, cfg, backlog);
+	return slisten_start(f, cfg, backlog, streams);
+}
+
+int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog)
+{
+	return start_listening(e, cookie, cfg, backlog, false);
+}
+
+int sock_cmd_stream_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog)
+{
+	return start_listening(e, cookie, cfg, backlog, true);
+}
+
+/* The port of a socket that is about to connect, from which remote can be reached. */
+static int route(struct engine *e, struct sfresh *f, const struct addr *remote)
+{
+	struct addr local;
+	if (remote->sa.sa_family != f->domain)
+		return fail(EAFNOSUPPORT);
+	if (side_of(e)->phase != PHASE_RUNNING)
+		return fail(ENETDOWN);
+	if (!f->port && !(f->port = sport_for_clients(side_of(e), f->domain)))
+		return -1;
+	return port_route(f->port->port, remote, &local);
 }
 
 int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const struct addr *remote,
@@ -177,16 +236,57 @@ int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const str
 	struct sfresh *f = find_fresh(e, cookie);
 	if (!f)
 		return -1;
-	if (remote->sa.sa_family != f->domain)
-		return fail(EAFNOSUPPORT);
-	if (side_of(e)->phase != PHASE_RUNNING)
-		return fail(ENETDOWN);
-	if (!f->port && !(f->port = sport_for_clients(side_of(e), f->domain)))
-		return -1;
-	struct addr route;
-	if (port_route(f->port->port, remote, &route))
+	if (route(e, f, remote))
 		return -1;
 	return sconn_connect(f, filler, remote, server_name, cfg);
+}
+
+int sock_cmd_stream_connect(struct engine *e, uint64_t cookie, int app_fd, const struct addr *remote,
+			    const char *server_name, struct sock_config *cfg, bool revert)
+{
+	struct sock_obj *o = find(e, cookie, EINVAL);
+	if (!o)
+		return -1;
+	if (o->kind == SOCK_STREAMOBJ)
+		return fail(((struct sstream *)o)->stream ? EISCONN : EALREADY);
+	struct sfresh *f = find_fresh(e, cookie);
+	if (!f || route(e, f, remote))
+		return -1;
+	int ret = pool_connect(f, app_fd, remote, server_name, cfg, revert);
+	int saved = errno;
+	side_work(side_of(e));
+	errno = saved;
+	return ret;
+}
+
+int sock_cmd_stream_state(struct engine *e, uint64_t cookie)
+{
+	struct sock_obj *o = find(e, cookie, EINVAL);
+	if (!o)
+		return -1;
+	if (o->kind == SOCK_STREAMOBJ)
+		return !((struct sstream *)o)->stream;
+	return fail(ENOTCONN);
+}
+
+int sock_cmd_tcp_option(struct engine *e, uint64_t cookie, enum sock_tcp_option option, bool on)
+{
+	struct sock_obj *o = find(e, cookie, EINVAL);
+	if (!o)
+		return -1;
+	if (option == SOCK_TCP_ABORT) {
+		if (o->kind == SOCK_STREAMOBJ)
+			((struct sstream *)o)->abort_on_close = on;
+		else if (o->kind == SOCK_FRESH)
+			((struct sfresh *)o)->abort_on_close = on;
+		return 0;
+	}
+	struct sfresh *f = find_fresh(e, cookie);
+	if (!f)
+		return -1;
+	unsigned flag = option == SOCK_TCP_V6ONLY ? UDP_V6_ONLY : UDP_REUSE_PORT | SPORT_OWN;
+	f->udp_flags = on ? f->udp_flags | flag : f->udp_flags & ~flag;
+	return 0;
 }
 
 /* ---- acts ---------------------------------------------------------------------------------------- */
@@ -299,6 +399,11 @@ int sock_cmd_info(struct engine *e, uint64_t cookie, struct qsock_info *out)
 static int conn_names(struct sconn *c, struct addr *local, struct addr *remote)
 {
 	struct conn_info info;
+	if (c->pooled && c->local.sa.sa_family != AF_UNSPEC) {
+		*local = c->local;
+		*remote = c->remote;
+		return 0;
+	}
 	conn_info(c->conn, &info);
 	*remote = info.remote;
 	if (port_route(c->port->port, remote, local))

@@ -124,30 +124,57 @@ static struct conn *start_client(struct sconn *c, const struct addr *remote)
 				c->server_name, token, token_len, p, session_len, engine_now_us(e));
 }
 
+/* Without a reference of cfg yet. */
+static struct sconn *sconn_client(struct sport *p, const struct addr *remote, const char *server_name,
+				  struct sock_config *cfg)
+{
+	struct conn *conn = NULL;
+	struct sconn *c = sconn_new(p);
+	if (!c)
+		return NULL;
+	c->cfg = cfg;
+	c->linger_ms = cfg->linger_ms;
+	c->remote = *remote;
+	c->server_name = server_name ? mem_strdup(server_name) : NULL;
+	if (c->server_name || !server_name)
+		conn = start_client(c, remote);
+	if (conn) {
+		attach(c, conn);
+		return c;
+	}
+	mem_free(c->server_name);
+	mem_free(c);
+	return NULL;
+}
+
+struct sconn *sconn_dial(struct sport *p, const struct addr *remote, const char *server_name, struct sock_config *cfg)
+{
+	struct sconn *c = sconn_client(p, remote, server_name, cfg);
+	if (!c)
+		return NULL;
+	sock_config_ref(cfg);
+	c->pooled = true;
+	sconn_defer(c);
+	sconn_touch(c);
+	return c;
+}
+
 int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, const char *server_name,
 		  struct sock_config *cfg)
 {
 	struct engine *e = f->obj.engine;
 	uint64_t cookie = f->obj.cookie;
-	struct conn *conn = NULL;
-	struct sconn *c = sconn_new(f->port);
-	if (c) {
-		c->cfg = cfg;
-		c->linger_ms = cfg->linger_ms;
-		c->server_name = server_name ? mem_strdup(server_name) : NULL;
-		if (c->server_name || !server_name)
-			conn = start_client(c, remote);
-	}
-	if (!conn || source_move(e, &f->source, &c->source, ready)) {
-		if (conn)
-			endpoint_drop(port_endpoint(f->port->port), conn);
-		if (c)
-			mem_free(c->server_name);
-		mem_free(c);
+	struct sconn *c = sconn_client(f->port, remote, server_name, cfg);
+	if (!c || source_move(e, &f->source, &c->source, ready)) {
+		if (c) {
+			c->cfg = NULL;		/* the reference and the end stay where they are */
+			c->gone = true;
+			c->source.fd = -1;
+			sconn_free(c);
+		}
 		errno = ENOMEM;
 		return -1;
 	}
-	attach(c, conn);
 	c->filler = filler;
 	sfresh_free(f, false);
 	obj_add(c->side, &c->obj, SOCK_CONNECTION, cookie);
@@ -165,6 +192,8 @@ void sconn_free(struct sconn *c)
 		TAILQ_REMOVE(&side->work, c, work_link);
 	TAILQ_REMOVE(&side->conns, c, link);
 	timer_clear(side->engine, &c->retry);
+	timer_clear(side->engine, &c->linger);
+	timer_clear(side->engine, &c->probe);
 	credit_forget(c->obj.cookie);
 	end_close(side->engine, &c->source, false);
 	if (c->app_end >= 0)
@@ -191,7 +220,7 @@ bool sconn_delivered(struct sconn *c)
 }
 
 /* Nothing to deliver to or from the application any more: say goodbye, or wait until the peer has it all. */
-static void close_gently(struct sconn *c)
+void sconn_close_gently(struct sconn *c)
 {
 	if (!conn_all_acked(c->conn)) {
 		conn_notify_acked(c->conn);
@@ -214,8 +243,10 @@ void sconn_check(struct sconn *c)
 		close_mailbox(c);
 		if (c->drained && c->source.fd < 0 && !c->listener && TAILQ_EMPTY(&c->streams))
 			sconn_free(c);
+	} else if (c->pooled) {
+		pool_check(c);
 	} else if (c->gone && TAILQ_EMPTY(&c->streams)) {
-		close_gently(c);
+		sconn_close_gently(c);
 	}
 }
 
@@ -259,12 +290,14 @@ static void deliver_arrived(struct sconn *c)
 {
 	struct engine *e = c->side->engine;
 	struct sstream *s;
-	if (c->source.fd < 0 || c->owes_go || c->want_out)
+	if ((c->source.fd < 0 && !c->acceptor) || c->owes_go || c->want_out)
 		return;
 	while ((s = TAILQ_FIRST(&c->arrived))) {
 		if (!sstream_deliver(s))
 			continue;
-		if (errno == EAGAIN) {
+		if (errno == EAGAIN && c->acceptor) {
+			slisten_wait_room(c->acceptor);
+		} else if (errno == EAGAIN) {
 			c->want_out = true;
 			source_set(e, &c->source, WATCH_ENGINE_END | EPOLLOUT);
 		} else if (c->over && ++c->tries > PATIENCE) {
@@ -301,6 +334,12 @@ static void on_record(struct sconn *c, const struct record *r, const int fds[2])
 	sstream_open(c, fds[0], fds[1], r->cookie, uni, slow ? r->filler : 0);
 }
 
+static bool holds_more(int fd)
+{
+	int queued = 0;
+	return !ioctl(fd, FIONREAD, &queued) && queued > 1;
+}
+
 /* Less than a record was written there by a program that does not know what it holds: drop it. */
 static void drop_garbage(int fd)
 {
@@ -320,7 +359,8 @@ static bool take_records(struct sconn *c, int most)
 	if (!c->established || c->source.fd < 0)
 		return true;	/* connecting: there is filler in it */
 	while (more && most--) {
-		if (!engine_has_slots(c->side->engine)) {
+		/* Without any, what has come to its end must end all the same: that is what makes room. */
+		if (!engine_has_slots(c->side->engine) && holds_more(c->source.fd)) {
 			sconn_retry_later(c);
 			return false;
 		}
@@ -405,8 +445,12 @@ static void spread_credit(struct sconn *c, int dir)
 
 static void on_established(struct sconn *c)
 {
+	if (c->pooled && !pool_established(c))
+		return;
 	c->established = true;
 	c->credit_news = true;
+	if (c->pooled)
+		pool_started(c);
 	if (c->source.fd >= 0)
 		pair_unblock(c->source.fd, c->filler);
 }
@@ -420,8 +464,11 @@ static void on_closed(struct sconn *c)
 	/* A goodbye with code 0 is no failure of the connection, only of streams it cuts short. */
 	if (c->cause.kind != QSOCK_ERR_APPLICATION || c->cause.code || !c->established)
 		c->obj.error = c->cause;
+	if (c->pooled)
+		pool_closed(c);
 	TAILQ_FOREACH_SAFE(s, &c->streams, link, next)
-		sstream_lost(s);
+		if (!pool_keeps(s))
+			sstream_lost(s);
 }
 
 void sconn_event(struct sconn *c, const struct conn_event *ev)
@@ -443,6 +490,8 @@ void sconn_event(struct sconn *c, const struct conn_event *ev)
 		break;
 	case CONN_EV_SESSION:
 	case CONN_EV_TOKEN:
+		if (c->retiring)
+			return;		/* perhaps of a server that is not to be trusted */
 		conn_info(c->conn, &info);
 		(ev->type == CONN_EV_TOKEN ? sessions_store_token : sessions_store)
 			(c->side->engine, c->cfg, c->server_name, &info.remote, ev->data, ev->len);
@@ -467,6 +516,8 @@ static void work(struct sconn *c)
 		s->in_work = false;
 		sstream_work(s);
 	}
+	if (c->pooled && c->established && !c->over && !TAILQ_EMPTY(&c->waiting[DIR_BIDI]))
+		pool_work(c);
 	if (c->credit_news && !c->over && c->obj.cookie) {
 		c->credit_news = false;
 		spread_credit(c, DIR_BIDI);

@@ -5,6 +5,7 @@
  *   ports.c          UDP ports shared by sockets; takes events in and hands them on
  *   listener.c       delivers established connections into an accept mailbox
  *   connection.c     a connection's descriptor, its streams, and how long it lives
+ *   pool.c           connections without a descriptor, whose streams are what sockets connect to
  *   stream.c         a stream's life; stream_drain.c and stream_fill.c move its bytes
  *   lifecycle.c      the engine's start and stop
  *   commands.c       what the calls ask for
@@ -72,8 +73,13 @@ struct sfresh {
 	struct source source;
 	struct sport *port;		/* counted; NULL: not bound */
 	int domain;
+	unsigned udp_flags;		/* UDP_* wanted for its port */
+	bool abort_on_close;		/* as the stream it may become */
 };
 void sfresh_free(struct sfresh *f, bool close_end);
+/* A fresh socket of an end that was something else, on port. 0, or -1: from is as it was. */
+int sfresh_revert(struct side *side, struct source *from, uint64_t cookie, struct sport *port,
+		  const struct qsock_error *why);
 /* Give the engine's end over to another object; its events are reported anew. */
 int source_move(struct engine *e, struct source *from, struct source *to, void (*ready)(struct source *, uint32_t));
 /* Close the engine's end. clean: nothing is left in its queue, the application reads 0 after what was sent to it;
@@ -83,6 +89,7 @@ void end_close(struct engine *e, struct source *s, bool clean);
 /* ---- ports.c --------------------------------------------------------------- */
 
 #define SPORT_CONFIGS_MAX 16
+#define SPORT_OWN 0x100
 
 struct sport {
 	TAILQ_ENTRY(sport) link;
@@ -100,7 +107,9 @@ struct sport {
 	struct deferred reap;
 };
 /* The port bound to a, shared within the process; counted. NULL and errno. */
-struct sport *sport_bind(struct side *side, const struct addr *a, bool reuse_port);
+/* NULL: nobody in this process has it. Not counted. */
+struct sport *sport_find(struct side *side, const struct addr *a);
+struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags);	/* UDP_*, SPORT_OWN: not shared */
 struct sport *sport_for_clients(struct side *side, int family);
 struct sport *sport_get(struct sport *p);
 void sport_put(struct sport *p);
@@ -115,12 +124,15 @@ struct slisten {
 	struct source source;
 	struct sport *port;
 	struct sock_config *cfg;	/* kept by the port */
+	bool streams;			/* each stream of its connections is a record, not each connection */
 	unsigned backlog, queued;
 	struct sconn_list queue;	/* established, no room in the mailbox yet */
 	struct timer retry;
 };
 /* Makes a listener of f, which is gone then. Takes over cfg's reference on success. 0 or -1/errno. */
-int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog);
+int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool streams);
+/* The mailbox is full: deliver_arrived is to be tried again when it has room. */
+void slisten_wait_room(struct slisten *l);
 void slisten_on_established(struct sport *p, struct conn *c);
 void slisten_free(struct slisten *l, bool clean);
 
@@ -134,11 +146,19 @@ struct sconn {
 	struct conn *conn;		/* never NULL, of port's endpoint */
 	struct sock_config *cfg;	/* clients: counted; accepted: NULL */
 	char *server_name;
+	struct addr local, remote;	/* pooled: as told to the application */
 	struct slisten *listener;	/* in whose queue, or NULL */
 	int app_end;			/* accepted, not yet delivered; -1 */
 	size_t filler;			/* connecting: bytes that keep the application's end blocked */
 	bool owes_go;			/* delivered; see pair_go */
 	uint32_t linger_ms;		/* what its configuration says */
+	bool pooled;			/* never has a descriptor: its streams are the sockets (pool.c) */
+	struct slisten *acceptor;	/* pooled: gets the streams of the peer; NULL: they are refused */
+	bool retiring;			/* pooled: takes no further streams */
+	struct timer linger;		/* pooled: no streams for so long */
+	struct timer probe;		/* pooled: an answer is due */
+	uint64_t probe_seen;		/* packets received when the wait for it began */
+	bool suspect;			/* pooled: none came, another connection is tried */
 	bool established, over, drained;
 	bool hung_up, gone;		/* the application closed its last copy; and all it sent before was taken */
 	bool want_out;
@@ -161,6 +181,10 @@ int sconn_make_end(struct sconn *c);
 int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, const char *server_name,
 		  struct sock_config *cfg);
 void sconn_go(struct sconn *c);			/* it was delivered, and app_end is closed */
+/* As sconn_connect, for a connection without a descriptor; takes a reference of cfg of its own. NULL: no memory. */
+struct sconn *sconn_dial(struct sport *p, const struct addr *remote, const char *server_name, struct sock_config *cfg);
+/* Close when the peer has everything. */
+void sconn_close_gently(struct sconn *c);
 void sconn_event(struct sconn *c, const struct conn_event *ev);
 /* Something is to be done for c at the end of the batch; sconn_work does it for all. */
 void sconn_defer(struct sconn *c);
@@ -177,6 +201,23 @@ bool sconn_delivered(struct sconn *c);
 void sconn_free(struct sconn *c);		/* with its streams; the conn is dropped */
 void sconn_retry_later(struct sconn *c);
 void sstream_retry_later(struct sstream *s);
+
+/* ---- pool.c --------------------------------------------------------------------- */
+
+/* Connect f, which is gone on success: 0 at once, 1 when there is room, seen on the descriptor. -1/errno */
+int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg,
+		 bool revert);
+/* c, accepted from outside, belongs to l's clients. */
+void pool_accepted(struct sconn *c, struct slisten *l);
+void pool_adopt(struct slisten *l);	/* connections of its port that an earlier listener left */
+void pool_forget_acceptor(struct side *side, struct slisten *l);	/* l goes */
+bool pool_established(struct sconn *c);		/* false: not to be trusted; it was closed */
+void pool_closed(struct sconn *c);		/* before its streams hear of it */
+void pool_started(struct sconn *c);		/* established, and trusted */
+bool pool_keeps(const struct sstream *s);	/* its connection is over, but it may go over to another */
+uint64_t pool_received(const struct sconn *c);	/* packets */
+void pool_work(struct sconn *c);		/* there may be credit */
+void pool_check(struct sconn *c);		/* how long it stays */
 
 /* ---- streams ---------------------------------------------------------------------- */
 
@@ -196,6 +237,7 @@ struct sstream {
 	TAILQ_ENTRY(sstream) link, queue_link, work_link;
 	enum half tx, rx;		/* tx: application to peer */
 	bool uni;
+	bool revert;			/* a connect that fails leaves a fresh socket */
 	bool waits, has_arrived;	/* in conn->waiting, conn->arrived */
 	bool in_work;
 	bool todo_drain, todo_fill;	/* in_work: why */
@@ -209,10 +251,23 @@ struct sstream {
 	bool owes_go;			/* delivered; see pair_go */
 	int app_end;			/* to be sent, or lent to be widened; -1 */
 	bool lent;
+	int app_fd;			/* pooled, blocked: its number in the application's table, to find it again */
 	size_t filler;			/* > 0: the application's end is blocked by so much */
+	uint64_t seen;			/* pooled: packets received when it was opened */
+	bool parted;			/* pooled: both sides are through, the connection is over; the next write fails */
+	bool deaf;			/* pooled: the application shut its reading half, which with TCP the peer does not notice */
+	bool abort_on_close;		/* closing is a reset (SO_LINGER of 0 s) */
+	bool aborted;			/* it was closed with bytes unread: a reset follows the data, as with TCP */
 };
 /* Opened by the application; end and app_end (-1: none) are taken over whatever happens. */
 void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler);
+/* f becomes a stream of the pooled c; filler: by which app_fd is blocked until then; 0: it can start now. revert: a
+ * failure makes it a fresh socket again. 0 or -1/errno, f unchanged. */
+int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler, bool revert);
+/* One that waits goes to another connection. */
+void sstream_requeue(struct sstream *s, struct sconn *to);
+/* s, of which the server knows nothing, is opened again there with all that was written. false: not possible. */
+bool sstream_transfer(struct sstream *s, struct sconn *to);
 /* Go on with one that waited for credit. false: there is still none. */
 bool sstream_start(struct sstream *s);
 void sstream_arrived(struct sconn *c, struct stream *st);	/* opened by the peer */

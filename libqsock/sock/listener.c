@@ -69,6 +69,21 @@ static void deliver(struct slisten *l)
 		source_set(e, &l->source, WATCH_ENGINE_END);
 }
 
+void slisten_wait_room(struct slisten *l)
+{
+	source_set(l->obj.engine, &l->source, WATCH_ENGINE_END | EPOLLOUT);
+}
+
+/* Streams wait with their connections. */
+static void has_room(struct slisten *l)
+{
+	struct sconn *c;
+	source_set(l->obj.engine, &l->source, WATCH_ENGINE_END);
+	TAILQ_FOREACH(c, &l->port->side->conns, link)
+		if (c->acceptor == l && !TAILQ_EMPTY(&c->arrived))
+			sconn_defer(c);
+}
+
 static void retry(struct timer *t)
 {
 	struct slisten *l = owner_of(t, struct slisten, retry);
@@ -83,12 +98,14 @@ static void ready(struct source *s, uint32_t events)
 	struct side *side = l->port->side;
 	if (events & EPOLLHUP)
 		slisten_free(l, true);
+	else if (events & EPOLLOUT && l->streams)
+		has_room(l);
 	else if (events & EPOLLOUT)
 		deliver(l);
 	side_work(side);
 }
 
-int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog)
+int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool streams)
 {
 	struct engine *e = f->obj.engine;
 	struct side *side = side_of(e);
@@ -102,6 +119,7 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog)
 	}
 	l->port = sport_get(f->port);
 	l->cfg = cfg;
+	l->streams = streams;
 	l->backlog = backlog < 1 ? 1 : backlog > BACKLOG_MAX ? BACKLOG_MAX : (unsigned)backlog;
 	TAILQ_INIT(&l->queue);
 	l->retry.fired = retry;
@@ -114,6 +132,8 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog)
 	endpoint_retry(port_endpoint(l->port->port), cfg->endpoint.retry);
 	endpoint_listen(port_endpoint(l->port->port), conn_cfg);
 	set_refusing(l);
+	if (streams)
+		pool_adopt(l);
 	return 0;
 }
 
@@ -124,6 +144,10 @@ void slisten_on_established(struct sport *p, struct conn *conn)
 	if (!c) {
 		conn_close_transport(conn, QE_CONNECTION_REFUSED, "nobody accepts", engine_now_us(p->side->engine));
 		port_touch(p->port, conn);
+		return;
+	}
+	if (l->streams) {
+		pool_accepted(c, l);
 		return;
 	}
 	c->listener = l;
@@ -147,7 +171,8 @@ void slisten_free(struct slisten *l, bool clean)
 		unqueue(l, c);
 		sconn_abandon(c);
 	}
-	endpoint_refuse(port_endpoint(p->port), false);
+	endpoint_refuse(port_endpoint(p->port), true);	/* as long as connections keep the port */
+	pool_forget_acceptor(p->side, l);
 	end_close(e, &l->source, clean);
 	obj_remove(p->side, &l->obj);
 	sock_config_put(l->cfg);

@@ -38,7 +38,8 @@ int mailbox_send(int fd, const struct record *r, const int fds[2], int flags)
 	return -1;
 }
 
-/* At the descriptor limit recvmsg would destroy what it cannot install: look for a free slot first. */
+/* At the descriptor limit recvmsg would destroy what it cannot install: look for a free slot first. What it takes
+ * less than a descriptor to hear of, that nothing is there or nothing will come, is heard all the same. */
 static int slot_free(int fd)
 {
 	int a = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -46,20 +47,6 @@ static int slot_free(int fd)
 		return -1;
 	close(a);
 	return 0;
-}
-
-/* Without a slot a record has to wait, but the end is told: whoever never hears of it never closes, and so would never
- * get a slot again. errno is that of slot_free. */
-static int end_without_slot(int fd, int flags)
-{
-	char first;
-	int saved = errno;
-	ssize_t n = recv(fd, &first, 1, MSG_PEEK | (flags & MSG_DONTWAIT));
-	if (n > 0) {
-		errno = saved;
-		return -1;
-	}
-	return (int)n;
 }
 
 static void take_fds(struct msghdr *m, int fds[2])
@@ -104,8 +91,14 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 {
 	struct iovec iov = { r, sizeof(*r) };
 	fds[0] = fds[1] = -1;
-	if (slot_free(fd))
-		return end_without_slot(fd, flags);
+	if (slot_free(fd)) {
+		int saved = errno;
+		char first;
+		ssize_t n = recv(fd, &first, 1, (flags & MSG_DONTWAIT) | MSG_PEEK);
+		if (n > 0)
+			errno = saved;
+		return n ? -1 : 0;
+	}
 	return recv_record(fd, &iov, 1, sizeof(*r), fds, flags);
 }
 

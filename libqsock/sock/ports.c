@@ -77,7 +77,7 @@ void sport_put(struct sport *p)
 		engine_defer(p->side->engine, &p->reap);
 }
 
-static struct sport *sport_new(struct side *side, const struct addr *bind, bool reuse_port)
+static struct sport *sport_new(struct side *side, const struct addr *bind, unsigned flags)
 {
 	struct endpoint_config cfg;
 	struct sport *p = mem_zalloc(sizeof(*p));
@@ -89,7 +89,7 @@ static struct sport *sport_new(struct side *side, const struct addr *bind, bool 
 	p->side = side;
 	p->users = 1;
 	p->reap.run = reap;
-	p->port = port_new(side->engine, bind, reuse_port, &ops, p, &cfg);
+	p->port = port_new(side->engine, bind, flags, &ops, p, &cfg);
 	if (!p->port) {
 		int saved = errno;
 		mem_free(p);
@@ -105,15 +105,21 @@ static bool any_port(const struct addr *a)
 	return a->sa.sa_family == AF_INET6 ? !a->in6.sin6_port : !a->in4.sin_port;
 }
 
-struct sport *sport_bind(struct side *side, const struct addr *a, bool reuse_port)
+struct sport *sport_find(struct side *side, const struct addr *a)
 {
 	struct sport *p;
-	if (!any_port(a)) {
-		TAILQ_FOREACH(p, &side->ports, link)
-			if (addr_equal(port_local(p->port), a))
-				return sport_get(p);
-	}
-	return sport_new(side, a, reuse_port);
+	if (any_port(a))
+		return NULL;
+	TAILQ_FOREACH(p, &side->ports, link)
+		if (addr_equal(port_local(p->port), a))
+			return p;
+	return NULL;
+}
+
+struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags)
+{
+	struct sport *p = flags & SPORT_OWN ? NULL : sport_find(side, a);
+	return p ? sport_get(p) : sport_new(side, a, flags & ~SPORT_OWN);
 }
 
 struct sport *sport_for_clients(struct side *side, int family)
@@ -124,7 +130,7 @@ struct sport *sport_for_clients(struct side *side, int family)
 		if (p->for_clients && port_local(p->port)->sa.sa_family == family)
 			return sport_get(p);
 	any.sa.sa_family = (sa_family_t)family;
-	p = sport_new(side, &any, false);
+	p = sport_new(side, &any, 0);
 	if (p)
 		p->for_clients = true;
 	return p;

@@ -3,7 +3,7 @@
  *   api_*.c, config.c, resolve.c   run on the caller's thread: check arguments, make
  *                                  socketpairs, load files, talk to the engine
  *                                  by engine_call or by a record on a mailbox;
- *   object.c, listener.c, connection.c, stream.c, pair.c, mailbox.c, ports.c
+ *   object.c, listener.c, connection.c, pool.c, stream.c, pair.c, mailbox.c, ports.c
  *                                  run on the engine thread and own its ends.
  *
  * An object is found by the socket cookie (SO_COOKIE) of the application's end,
@@ -96,6 +96,31 @@ int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, 
  * reference of cfg on success. The result is seen on the descriptor. */
 int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const struct addr *remote,
 		     const char *server_name, struct sock_config *cfg);
+/* The same for programs made for TCP, where a socket is one stream of a connection that it shares with others (preload/).
+ * listen: accept gives streams. connect: 0 connected, 1 under way as with sock_cmd_connect; a reference of cfg is taken
+ * where needed, the caller keeps his own. app_fd need not be prepared. revert: on failure the descriptor becomes a writable fresh
+ * socket again, with the cause in its error, for a caller who waits and asks; otherwise it ends, as the poller sees. */
+int sock_cmd_stream_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog);
+int sock_cmd_stream_connect(struct engine *e, uint64_t cookie, int app_fd, const struct addr *remote,
+			    const char *server_name, struct sock_config *cfg, bool revert);
+int sock_cmd_tcp_bind(struct engine *e, uint64_t cookie, const struct addr *a, bool reuse);	/* reuse: SO_REUSEADDR */
+enum sock_tcp_option { SOCK_TCP_V6ONLY, SOCK_TCP_REUSEPORT, SOCK_TCP_ABORT };	/* ABORT: close() resets */
+int sock_cmd_tcp_option(struct engine *e, uint64_t cookie, enum sock_tcp_option option, bool on);
+/* 0 connected, 1 under way, -1/errno: ENOTCONN not begun, EINVAL over, ENOTSOCK unknown. */
+int sock_cmd_stream_state(struct engine *e, uint64_t cookie);
+
+/* What preload/ wants to decide and know about these; on the engine thread. Set before the first engine_call. */
+struct pool_hooks {
+	/* The handshake with a server is complete; may streams start? why: [256] one line if not. */
+	bool (*trust)(const struct addr *remote, const char *name, const struct conn_info *info, char *why);
+	/* A connect ended: err NULL: well; shared: without a handshake of its own. */
+	void (*outcome)(const struct addr *local, const struct addr *remote, const char *name, bool shared,
+			const struct qsock_error *err);
+};
+void pool_set_hooks(const struct pool_hooks *h);
+#define POOL_STAY_US UINT64_C(10000000)	/* a connection without streams stays that long for the next one */
+#define POOL_CONNS_MAX 16			/* to one server under one configuration */
+
 int sock_cmd_close(struct engine *e, uint64_t cookie, uint64_t code, const char *reason);
 int sock_cmd_reset(struct engine *e, uint64_t cookie, uint64_t code);
 int sock_cmd_stop_sending(struct engine *e, uint64_t cookie, uint64_t code);
@@ -125,7 +150,7 @@ void credit_forget(uint64_t conn_cookie);
 
 /* All records have one size; the last byte is padding that the engine leaves in its queue until the next one, so
  * that its unexpected death reads as ECONNRESET (tail-byte retention). */
-#define RECORD_SIZE 64
+#define RECORD_SIZE 96
 enum record_type { RECORD_ACCEPTED = 1, RECORD_STREAM, RECORD_OPEN };
 struct record {
 	uint8_t type;			/* enum record_type */
@@ -134,7 +159,7 @@ struct record {
 	uint64_t cookie;		/* of the new stream's or connection's application end */
 	uint64_t filler;		/* RECORD_OPEN slow: bytes; with a second descriptor pair_block_widely's */
 	union {
-		struct addr peer;	/* RECORD_ACCEPTED */
+		struct { struct addr peer, local; };	/* RECORD_ACCEPTED */
 		int64_t stream_id;	/* RECORD_STREAM */
 		uint8_t pad[RECORD_SIZE - 24];
 	};

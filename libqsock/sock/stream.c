@@ -173,13 +173,107 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 		wait_for_credit(s);
 }
 
-static void unblock(struct sstream *s)
+/* The application's end under the number it had when it was blocked; who duplicated it meanwhile and closed that one
+ * is left with a smaller buffer until somebody asks about it (preload/). */
+static int find_again(const struct sstream *s)
 {
+	uint64_t cookie;
+	socklen_t len = sizeof(cookie);
+	int fd = engine_take_fd(s->obj.engine, s->app_fd);
+	if (fd < 0 || (!getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) && cookie == s->obj.cookie))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* No duplicate is held while a socket of the pool is being connected: it would keep what the application closes. */
+static void unblock(struct sstream *s, int end)
+{
+	if (s->filler && s->conn->pooled)
+		s->app_end = find_again(s);
 	if (s->app_end >= 0)
 		pair_widen(s->app_end);
 	drop_app_end(s);
-	pair_unblock(s->source.fd, s->filler);
+	pair_unblock(end, s->filler);
 	s->filler = 0;
+}
+
+int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler, bool revert)
+{
+	uint64_t cookie = f->obj.cookie;
+	struct sstream *s = sstream_new(c);
+	if (!s || source_move(c->side->engine, &f->source, &s->source, ready)) {
+		if (s) {
+			s->gone = true;
+			s->source.fd = -1;
+			sstream_free(s, false);
+		}
+		errno = ENOMEM;
+		return -1;
+	}
+	s->abort_on_close = f->abort_on_close;
+	s->app_fd = app_fd;
+	s->filler = filler;
+	s->revert = revert;
+	sfresh_free(f, false);
+	obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
+	if (filler || !sstream_start(s))
+		wait_for_credit(s);
+	return 0;
+}
+
+void sstream_requeue(struct sstream *s, struct sconn *to)
+{
+	unlink_queues(s);
+	s->in_work = s->waits = false;
+	s->conn = to;
+	TAILQ_INSERT_TAIL(&to->streams, s, link);
+	wait_for_credit(s);
+}
+
+static bool copy_written(struct sconn *to, struct stream *st, struct sendbuf *from)
+{
+	struct iovec iov;
+	int n;
+	while (st->sb.end < from->end) {
+		size_t got = conn_stream_claim(to->conn, st, (size_t)(from->end - st->sb.end), &iov, 1, &n);
+		if (!got)
+			return false;
+		sendbuf_copy(from, st->sb.end, got, iov.iov_base);
+		conn_stream_commit(to->conn, st, got);
+	}
+	return true;
+}
+
+bool sstream_transfer(struct sstream *s, struct sconn *to)
+{
+	struct stream *old = s->stream, *st;
+	if (old->sb.base || conn_stream_open(to->conn, DIR_BIDI, &st))
+		return false;
+	if (!copy_written(to, st, &old->sb)) {
+		conn_stream_reset(to->conn, st, 0);
+		conn_stream_release(to->conn, st);
+		return false;
+	}
+	if (s->tx == HALF_DONE)
+		conn_stream_finish(to->conn, st);
+	else if (!st->sb.end)
+		conn_stream_announce(to->conn, st);
+	conn_stream_reset(s->conn->conn, old, 0);
+	conn_stream_release(s->conn->conn, old);
+	sconn_touch(s->conn);
+	sconn_defer(s->conn);
+	unlink_queues(s);
+	s->in_work = false;
+	s->stream = st;
+	st->app = s;
+	s->conn = to;
+	s->seen = pool_received(to);
+	TAILQ_INSERT_TAIL(&to->streams, s, link);
+	sconn_touch(to);
+	s->todo_drain = true;
+	queue_work(s);
+	return true;
 }
 
 bool sstream_start(struct sstream *s)
@@ -192,10 +286,12 @@ bool sstream_start(struct sstream *s)
 		return false;
 	}
 	s->stream->app = s;
+	if (c->pooled)
+		s->seen = pool_received(c);
 	if (s->waits)
 		TAILQ_REMOVE(&c->waiting[s->uni], s, queue_link);
 	s->waits = false;
-	unblock(s);
+	unblock(s, s->source.fd);
 	sstream_drain(s);
 	if (s->tx == HALF_OPEN && !s->stream->sb.end)
 		conn_stream_announce(c->conn, s->stream);
@@ -216,7 +312,8 @@ void sstream_refuse(struct sstream *s)
 
 void sstream_arrived(struct sconn *c, struct stream *st)
 {
-	struct sstream *s = c->gone ? NULL : sstream_new(c);
+	bool wanted = c->pooled ? c->acceptor != NULL : !c->gone;
+	struct sstream *s = wanted ? sstream_new(c) : NULL;
 	if (!s) {
 		conn_stream_reset(c->conn, st, 0);
 		conn_stream_release(c->conn, st);
@@ -262,15 +359,25 @@ static int make_end(struct sstream *s)
 	return 0;
 }
 
+static int post(const struct sstream *s)
+{
+	const struct sconn *c = s->conn;
+	struct record r = { .type = RECORD_STREAM, .cookie = s->obj.cookie, .stream_id = (int64_t)s->stream->id };
+	if (c->acceptor) {
+		r.type = RECORD_ACCEPTED;
+		r.peer = c->remote;
+		r.local = c->local;
+	}
+	return mailbox_send(c->acceptor ? c->acceptor->source.fd : c->source.fd, &r, (int[2]){ s->app_end, -1 },
+			    MSG_DONTWAIT);
+}
+
 /* Who takes it waits for the byte that says that our copy is closed, and that comes with what there is to read. */
 int sstream_deliver(struct sstream *s)
 {
-	struct record r = { .type = RECORD_STREAM };
 	if (s->source.fd < 0 && make_end(s))
 		return -1;
-	r.cookie = s->obj.cookie;
-	r.stream_id = (int64_t)s->stream->id;
-	if (mailbox_send(s->conn->source.fd, &r, (int[2]){ s->app_end, -1 }, MSG_DONTWAIT)) {
+	if (post(s)) {
 		if (errno != EPIPE)
 			return -1;
 		sstream_refuse(s);	/* the application shut its end: it wants no streams */
@@ -316,18 +423,29 @@ void sstream_work(struct sstream *s)
 		settle(s);
 }
 
+/* The kernel tells by this error that there were bytes in the queue of the end that was closed. */
+static bool left_unread(const struct sstream *s)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+	return !getsockopt(s->source.fd, SOL_SOCKET, SO_ERROR, &err, &len) && err == ECONNRESET;
+}
+
 /* The application closed its last copy. What it wrote is still delivered; unless it never could write. With our own
  * half shut already, the end of the other may be a shutdown as well: then it may ask about the stream later. */
 static void on_gone(struct sstream *s)
 {
 	s->gone = s->rx != HALF_DONE;
 	s->shut = true;
+	if (s->conn->pooled)
+		s->aborted = s->abort_on_close || left_unread(s);
 	if (!s->stream) {
 		if (s->filler)
 			sstream_free(s, true);
 		return;
 	}
-	sstream_cut_rx(s, 0);
+	if (!s->conn->pooled || s->aborted)
+		sstream_cut_rx(s, 0);	/* else only when something comes, as TCP resets then */
 	sstream_drain(s);
 	settle(s);
 }
@@ -354,20 +472,51 @@ static void ready(struct source *src, uint32_t events)
 
 /* ---- ends that come from elsewhere ----------------------------------------------------------- */
 
+/* A connect that failed, and somebody waits for its result: the socket may be used once more. */
+static bool revert(struct sstream *s)
+{
+	struct sconn *c = s->conn;
+	uint64_t cookie = s->obj.cookie;
+	int end = s->source.fd;
+	if (!s->revert)
+		return false;
+	obj_remove(c->side, &s->obj);
+	if (sfresh_revert(c->side, &s->source, cookie, c->port, &c->cause)) {
+		obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
+		return false;
+	}
+	unblock(s, end);
+	s->gone = true;		/* nothing to bury */
+	sstream_free(s, true);
+	return true;
+}
+
+/* The peer has said all and the connection has ended in good order: with TCP its end would be gone in silence, and only
+ * what is written from now on would be answered by an error. */
+static bool part(struct sstream *s)
+{
+	s->parted = s->conn->pooled && s->rx == HALF_DONE && s->tx == HALF_OPEN &&
+		    s->conn->obj.error.kind == QSOCK_ERR_NONE;
+	return s->parted;
+}
+
 void sstream_lost(struct sstream *s)
 {
 	if (s->waits) {
 		s->obj.error = s->conn->cause;
-		sstream_free(s, false);
+		if (!revert(s))
+			sstream_free(s, false);
 		return;
 	}
 	if (s->source.fd < 0 || s->has_arrived)
 		return;		/* after it was delivered */
+	sstream_fill(s);
+	if (part(s))
+		return;
 	if (s->tx == HALF_OPEN) {
 		s->obj.error = s->conn->cause;
 		cut_tx(s);
 	}
-	sstream_fill(s);
 	settle(s);
 }
 

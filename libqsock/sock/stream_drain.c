@@ -74,6 +74,18 @@ static void give_up(struct sstream *s)
 	s->tx = HALF_CUT;
 }
 
+/* What TCP has sent before its RST usually arrives: wait for that, a reset would overtake it. */
+static void abort_tx(struct sstream *s)
+{
+	if (!s->abort_on_close && sendbuf_unacked(&s->stream->sb) && !s->conn->over) {
+		sconn_retry_later(s->conn);
+		return;
+	}
+	conn_stream_reset(s->conn->conn, s->stream, 0);
+	s->tx = HALF_CUT;
+	sconn_touch(s->conn);
+}
+
 void sstream_drain(struct sstream *s)
 {
 	struct conn *c = s->conn->conn;
@@ -81,6 +93,11 @@ void sstream_drain(struct sstream *s)
 	if (s->tx != HALF_OPEN || !s->stream)
 		return;
 	size_t left = pending(s);
+	if (s->parted && (left || s->shut)) {
+		shutdown(s->source.fd, SHUT_RD);
+		s->tx = HALF_CUT;
+		return;
+	}
 	if (left)
 		sconn_touch(s->conn);
 	while (left) {
@@ -101,6 +118,10 @@ void sstream_drain(struct sstream *s)
 	}
 	if (!s->shut)
 		return;
+	if (s->aborted) {
+		abort_tx(s);
+		return;
+	}
 	conn_stream_finish(c, s->stream);
 	s->tx = HALF_DONE;
 	sconn_touch(s->conn);

@@ -25,19 +25,28 @@ static bool move(struct sstream *s, int *end)
 	size_t bytes;
 	for (;;) {
 		int n = conn_stream_peek(c, s->stream, iov + 1, PIECES, &bytes, end);
-		size_t go = s->owes_go;
+		size_t go = s->owes_go && !s->deaf;
 		struct msghdr m = { .msg_iov = iov + !go, .msg_iovlen = (size_t)n + go };
 		iov[0] = (struct iovec){ &(char){ 0 }, 1 };
 		if (!(bytes + go))
 			return true;
+		if (s->deaf) {
+			conn_stream_consume(c, s->stream, bytes);
+			sconn_touch(s->conn);
+			continue;
+		}
 		ssize_t sent = sendmsg(s->source.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent < 0) {
 			if (errno == EAGAIN)
 				want_out(s, true);
 			else if (errno == ENOMEM || errno == ENOBUFS || errno == EINTR)
 				sstream_retry_later(s);
+			else if (s->conn->pooled && !s->gone)
+				s->deaf = true;
 			else
 				sstream_cut_rx(s, 0);	/* EPIPE: the application shut its reading half */
+			if (s->deaf)
+				continue;
 			return false;
 		}
 		s->owes_go = false;

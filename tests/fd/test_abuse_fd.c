@@ -330,6 +330,37 @@ static void open_stream__engine_at_the_limit__waits(void **state)
 	close(s);
 }
 
+static int lowest_free(void)
+{
+	int fd = dup(0);
+	close(fd);
+	return fd;
+}
+
+/* Or nobody could close what would make room. */
+static void accept_stream__at_the_limit__end_is_told(void **state)
+{
+	struct rlimit old, low;
+	int got[2], err[2];
+	qsock_close(conn[0], 0, "");
+	wait_for(conn[1], POLLHUP);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low = old;
+	low.rlim_cur = (rlim_t)lowest_free();
+	struct loopback *lb = *state;
+	assert_int_equal(fcntl(lb->listener, F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	got[0] = qsock_accept_stream(conn[1], 0);
+	err[0] = errno;
+	got[1] = qsock_accept(lb->listener, NULL, NULL);
+	err[1] = errno;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(got[0], -1);
+	assert_int_equal(err[0], ENOTCONN);
+	assert_int_equal(got[1], -1);
+	assert_int_equal(err[1], EAGAIN);
+}
+
 static void open_stream__given_up_at_the_stream_limit__leaves_nothing(void **state)
 {
 	struct rlimit old, low;
@@ -442,6 +473,12 @@ static void stream__over_both_ways__still_known(void **state)
 
 /* ---- fork --------------------------------------------------------------------------- */
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)	/* a fork of their memory maps takes long */
+#define FORKS 100
+#else
+#define FORKS 1000
+#endif
+
 static atomic_bool busy;
 
 static void *make_sockets(void *arg)
@@ -474,7 +511,7 @@ static void fork__while_the_engine_is_asked__no_deadlock(void **state)
 	atomic_store(&busy, true);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, i ? make_sockets : make_connections, *state), 0);
-	for (int i = 0; i < 1000; i++) {
+	for (int i = 0; i < FORKS; i++) {
 		pid_t child = fork();
 		if (!child)
 			_exit(0);
@@ -520,6 +557,7 @@ int main(int argc, char **argv)
 		T(record__end_that_is_tampered_with__stream_is_reset),
 		T(record__cookie_of_another__the_other_lives),
 		T(open_stream__engine_at_the_limit__waits),
+		T(accept_stream__at_the_limit__end_is_told),
 		T(open_stream__given_up_at_the_stream_limit__leaves_nothing),
 		T(stream__out_of_band__arrives_in_order),
 		T(stream__descriptors_sent_on_it__bytes_arrive),

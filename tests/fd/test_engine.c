@@ -933,6 +933,69 @@ static void no_private_table(void)
 	CHECK(!engine_running() && n == 0);
 }
 
+static int engine_fds(struct engine *e, void *arg)
+{
+	int n = 0;
+	(void)e, (void)arg;
+	for (int fd = 0; fd < 64; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void take_and_read(void)
+{
+	int pair[2], bad = 250;
+	char c;
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+	for (int i = 0; i < 3; i++) {
+		memset(&tap, 0, sizeof(tap));
+		CHECK(engine_call_with_fd(take, &pair[1], pair[1]) == 0);
+		CHECK(write(pair[0], "abc", 3) == 3);
+		while (engine_call(tap_taken, NULL) < 3)
+			;
+		CHECK(engine_call(tap_close, NULL) == 0);
+	}
+	int before = engine_call(engine_fds, NULL);
+	CHECK(engine_call_with_fd(take, &bad, bad) == -1 && errno == EBADF);
+	CHECK(engine_call_with_fd(nothing, NULL, pair[1]) == 0);
+	CHECK(engine_call(engine_fds, NULL) == before);
+	close(pair[1]);
+	CHECK(read(pair[0], &c, 1) == 0);
+	engine_stop(0);
+}
+
+/* As containers have it. */
+static void no_pidfd_getfd(void)
+{
+	static const int calls[] = { SYS_pidfd_getfd };
+	deny(calls, 1, EPERM);
+	take_and_read();
+}
+
+static void *alone(void *main_thread)
+{
+	pthread_join(*(pthread_t *)main_thread, NULL);
+	take_and_read();
+	_exit(0);
+}
+
+static void main_thread_gone(void)
+{
+	static pthread_t me;
+	pthread_t t;
+	me = pthread_self();
+	CHECK(!pthread_create(&t, NULL, alone, &me));
+	pthread_exit(NULL);
+}
+
+static void engine_take_fd__caller_brings_it__works_everywhere(void **state)
+{
+	(void)state;
+	in_child(take_and_read);
+	in_child(no_pidfd_getfd);
+	in_child(main_thread_gone);
+}
+
 static void engine__system_calls_refused__makes_do_or_says_so(void **state)
 {
 	(void)state;
@@ -956,6 +1019,7 @@ int main(void)
 		T(engine_call__wakeup_thrown_away__repeated),
 		T(engine_call__signals_to_the_caller__not_interrupted),
 		T(engine__closefrom__not_hurt),
+		T(engine_take_fd__caller_brings_it__works_everywhere),
 		T(engine_take_fd__pair__lives_in_the_engine_only),
 		T(engine_stop__open_source__closed_when_it_returns),
 		T(engine__started_late__holds_nothing_open),
