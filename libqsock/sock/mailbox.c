@@ -92,7 +92,7 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 	struct iovec iov = { r, sizeof(*r) };
 	fds[0] = fds[1] = -1;
 	if (slot_free(fd)) {
-		int saved = errno;
+		int saved = errno == EINVAL ? EMFILE : errno;	/* EINVAL: the limit is 0 */
 		char first;
 		ssize_t n = recv(fd, &first, 1, MSG_DONTWAIT | MSG_PEEK);
 		if (n > 0 || (n < 0 && errno == EAGAIN))
