@@ -155,10 +155,12 @@ static void complain(const char *line)
 
 static void load(void)
 {
-	the_policy.log = from_environment("QSOCK_LOG");
 	struct policy p;
+	const char *log = from_environment("QSOCK_LOG");
+	the_policy.log = log;		/* for complaints */
 	policy_load(&p, from_environment, complain);
 	the_policy = p;
+	free((void *)log);
 }
 
 const struct policy *policy_get(void)
