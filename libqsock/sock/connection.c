@@ -18,6 +18,7 @@
 
 static void ready(struct source *s, uint32_t events);
 static void retry(struct timer *t);
+static bool take_records(struct sconn *c, int most);
 
 void sconn_touch(struct sconn *c)
 {
@@ -230,11 +231,14 @@ void sconn_close_gently(struct sconn *c)
 	sconn_touch(c);
 }
 
-/* Streams not yet fetched lie in the mailbox or wait for room there: the end of the connection comes after them. */
+/* Streams not yet fetched lie in the mailbox or wait for room there: the end of the connection comes after them. Who
+ * opened one meanwhile is told the cause; and a record left over would make a clean end look like another. */
 static void close_mailbox(struct sconn *c)
 {
-	if (c->source.fd >= 0 && !c->listener && !c->owes_go && TAILQ_EMPTY(&c->arrived))
-		end_close(c->side->engine, &c->source, c->obj.error.kind == QSOCK_ERR_NONE);
+	if (c->source.fd < 0 || c->listener || c->owes_go || !TAILQ_EMPTY(&c->arrived))
+		return;
+	take_records(c, RECORDS_QUEUED);
+	end_close(c->side->engine, &c->source, c->obj.error.kind == QSOCK_ERR_NONE);
 }
 
 void sconn_check(struct sconn *c)
