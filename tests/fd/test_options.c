@@ -170,7 +170,7 @@ static void keylog_file__secrets_of_the_handshake__written(void **state)
 
 static void session_file__second_connection__resumed_but_not_when_forbidden(void **state)
 {
-	char path[100];
+	static char path[100];
 	snprintf(path, sizeof(path), "%s/sessions", lb->dir);
 	lb->client.session_file = path;
 	for (int i = 0; i < 3; i++) {
