@@ -59,9 +59,11 @@ static int accept_all(size_t i)
 			break;
 		add(clients[i].kind == LISTENER ? CONNECTION : STREAM, fd);
 	}
+	if (clients[i].kind == CONNECTION && (errno == ENOTCONN || errno == ECONNRESET || fds[i].revents & POLLHUP))
+		return 1;		/* with POLLHUP too: what it still has there is not worth a descriptor */
 	if (errno == EMFILE || errno == ENFILE)
 		usleep(10000);		/* it stays readable: later, when others are closed */
-	return clients[i].kind == CONNECTION && (errno == ENOTCONN || errno == ECONNRESET);
+	return 0;
 }
 
 static int failed(size_t i)

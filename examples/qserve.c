@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/queue.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@ enum { BAD_REQUEST = 400, NOT_FOUND = 404, FAILED = 500, BUSY = 503 };
 
 struct item {
 	LIST_ENTRY(item) link;
-	enum kind { LISTENER, CONNECTION, STREAM } kind;
+	enum kind { SIGNALS, LISTENER, CONNECTION, STREAM } kind;
 	int fd;
 	int file;		/* STREAM: what is being sent, -1: the request is still coming */
 	off_t left;		/* bytes to send */
@@ -34,8 +35,6 @@ struct item {
 
 static LIST_HEAD(, item) items;
 static int epfd, root, starved;		/* starved: out of descriptors or memory */
-static volatile sig_atomic_t stop;
-static void on_signal(int sig) { stop = 1; }
 
 static int watch(struct item *it, int op, uint32_t events)
 {
@@ -69,19 +68,17 @@ static void refuse(struct item *it, unsigned code)
 }
 
 /* Connections from the listener, streams from a connection. */
-static void accept_some(struct item *it)
+static void accept_some(struct item *it, uint32_t events)
 {
 	for (int i = 0; i < 64; i++) {
 		int fd = it->kind == LISTENER ? qsock_accept4(it->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
 					      : qsock_accept_stream(it->fd, QSOCK_NONBLOCK | QSOCK_CLOEXEC);
 		if (fd >= 0)
 			add(it->kind == LISTENER ? CONNECTION : STREAM, fd);
-		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			return (void)(starved = 1);
-		else if (errno != EAGAIN && errno != EINTR && it->kind == CONNECTION)
-			return drop(it);	/* it is over */
+		else if (it->kind == CONNECTION && (errno == ENOTCONN || errno == ECONNRESET || events & EPOLLHUP))
+			return drop(it);	/* it is over; what it still has there is not worth a descriptor */
 		else
-			return;
+			return (void)(starved |= errno != EAGAIN && errno != EINTR);
 	}
 }
 
@@ -137,7 +134,7 @@ static int start(const char *dir, const char *host, const char *port, const stru
 	struct sockaddr_in6 a;
 	struct qsock_error err;
 	char why[400], pin[65];
-	socklen_t len = sizeof(a);
+	socklen_t len = sizeof(a), pin_len = sizeof(pin);
 	int listener;
 	if ((root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0 || (epfd = epoll_create1(EPOLL_CLOEXEC)) < 0)
 		return fprintf(stderr, "qserve: %s: %s\n", dir, strerror(errno));
@@ -149,8 +146,7 @@ static int start(const char *dir, const char *host, const char *port, const stru
 	qsock_getsockname(listener, (struct sockaddr *)&a, &len);
 	unsigned number = ntohs(a.sin6_port);	/* at the same place for IPv4 */
 	fprintf(stderr, "qserve: serving %s on UDP port %u\n", dir, number);
-	len = sizeof(pin);
-	if (!cfg->cert_file && !qsock_getsockopt(listener, SOL_QUIC, QSOCK_PIN, pin, &len))
+	if (!cfg->cert_file && !qsock_getsockopt(listener, SOL_QUIC, QSOCK_PIN, pin, &pin_len))
 		fprintf(stderr, "qserve: no certificate given; to reach this server and no other:\n"
 				"qget --pin %s https://HOST:%u/PATH\n", pin, number);
 	return add(LISTENER, listener);
@@ -173,19 +169,20 @@ int main(int argc, char **argv)
 	if (optind + 1 != argc)
 		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert C --key K] [--retry] DIR\n", stderr), 2;
 	signal(SIGPIPE, SIG_IGN);
-	sigset_t all, before;		/* signals come while we sleep, never between that and the check of stop */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	signal(SIGINT, on_signal);
-	signal(SIGTERM, on_signal);
-	if (start(argv[optind], host, port, &cfg))
+	sigset_t quit;
+	sigemptyset(&quit);
+	sigaddset(&quit, SIGINT);
+	sigaddset(&quit, SIGTERM);
+	sigprocmask(SIG_BLOCK, &quit, NULL);
+	if (start(argv[optind], host, port, &cfg) || add(SIGNALS, signalfd(-1, &quit, SFD_CLOEXEC)))
 		return 1;
-	while (!stop) {
+	for (int stop = 0; !stop;) {
 		struct epoll_event ev[64];
-		int n = epoll_pwait(epfd, ev, 64, -1, &before);
+		int n = epoll_wait(epfd, ev, 64, -1);
 		for (int i = 0; i < n; i++) {
 			struct item *it = ev[i].data.ptr;
-			if (it->kind != STREAM) accept_some(it);
+			if (it->kind == SIGNALS) stop = 1;
+			else if (it->kind != STREAM) accept_some(it, ev[i].events);
 			else if (it->file < 0) read_request(it);
 			else if (ev[i].events & (EPOLLERR | EPOLLHUP)) drop(it);
 			else send_some(it);

@@ -189,7 +189,9 @@ QSOCK_API int qsock_open_stream(int conn, int flags);
 /* Next stream opened by the peer. flags: QSOCK_NONBLOCK (for the new descriptor), QSOCK_CLOEXEC. Blocks unless conn is
  * O_NONBLOCK. A unidirectional one can only be read (write: EPIPE). Works in forked children that hold conn.
  * ENOTCONN when the connection ended cleanly, ECONNRESET otherwise (told once); EAGAIN, EINTR, EMFILE, ENFILE (nothing
- * is lost), EINVAL (flags; a listener, a stream). */
+ * is lost; but streams for which the process still has no descriptors a second after the connection ended are given up,
+ * and the end is ECONNRESET), EINVAL (flags; a listener, a stream). At the limit close a connection that polls POLLHUP:
+ * it has ended. */
 QSOCK_API int qsock_accept_stream(int conn, int flags);
 
 /* RESET_STREAM: abandon sending, with an application code (0 to 2^62-1); data not yet acknowledged is dropped. The peer

@@ -14,9 +14,11 @@
 
 #define RECORDS_PER_TURN 64
 #define RECORDS_QUEUED 4096	/* more than a mailbox holds */
+#define PATIENCE 200		/* tries to deliver what came before the connection ended, RETRY_US apart */
 
 static void ready(struct source *s, uint32_t events);
 static void retry(struct timer *t);
+static bool take_records(struct sconn *c, int most);
 
 void sconn_touch(struct sconn *c)
 {
@@ -229,11 +231,14 @@ void sconn_close_gently(struct sconn *c)
 	sconn_touch(c);
 }
 
-/* Streams not yet fetched lie in the mailbox or wait for room there: the end of the connection comes after them. */
+/* Streams not yet fetched lie in the mailbox or wait for room there: the end of the connection comes after them. Who
+ * opened one meanwhile is told the cause; and a record left over would make a clean end look like another. */
 static void close_mailbox(struct sconn *c)
 {
-	if (c->source.fd >= 0 && !c->listener && !c->owes_go && TAILQ_EMPTY(&c->arrived))
-		end_close(c->side->engine, &c->source, c->obj.error.kind == QSOCK_ERR_NONE);
+	if (c->source.fd < 0 || c->listener || c->owes_go || !TAILQ_EMPTY(&c->arrived))
+		return;
+	take_records(c, RECORDS_QUEUED);
+	end_close(c->side->engine, &c->source, c->obj.error.kind == QSOCK_ERR_NONE);
 }
 
 void sconn_check(struct sconn *c)
@@ -273,6 +278,18 @@ void sconn_go(struct sconn *c)
 		sconn_retry_later(c);
 }
 
+/* The connection has ended, and for the streams that came last there is no descriptor. There may never be one while
+ * connections that are over keep theirs to wait for it: better to tell the end, and that it is not a clean one. */
+static void give_up_arrived(struct sconn *c)
+{
+	struct sstream *s;
+	while ((s = TAILQ_FIRST(&c->arrived)))
+		sstream_refuse(s);
+	if (c->obj.error.kind == QSOCK_ERR_NONE)
+		c->obj.error = (struct qsock_error){ .kind = QSOCK_ERR_LOCAL, .os_errno = EMFILE,
+						     .reason = "no descriptors for the streams that came last" };
+}
+
 static void deliver_arrived(struct sconn *c)
 {
 	struct engine *e = c->side->engine;
@@ -288,6 +305,8 @@ static void deliver_arrived(struct sconn *c)
 		} else if (errno == EAGAIN) {
 			c->want_out = true;
 			source_set(e, &c->source, WATCH_ENGINE_END | EPOLLOUT);
+		} else if (c->over && ++c->tries > PATIENCE) {
+			give_up_arrived(c);
 		} else {
 			sconn_retry_later(c);
 		}

@@ -164,6 +164,7 @@ struct sconn {
 	bool established, over, drained;
 	bool hung_up, gone;		/* the application closed its last copy; and all it sent before was taken */
 	bool want_out;
+	unsigned tries;			/* over, and no descriptor for what is in arrived */
 	struct qsock_error cause;	/* over: of what; obj.error stays empty at a clean end */
 	struct sstream_list streams;	/* all that exist */
 	struct sstream_list waiting[2];	/* of them: opened here, wait for credit */

@@ -38,8 +38,8 @@ int mailbox_send(int fd, const struct record *r, const int fds[2], int flags)
 	return -1;
 }
 
-/* At the descriptor limit recvmsg would destroy what it cannot install: look for a free slot first. What it takes
- * less than a descriptor to hear of, that nothing is there or nothing will come, is heard all the same. */
+/* At the descriptor limit recvmsg would destroy what it cannot install: look for a free slot first. That nothing will
+ * come any more is told all the same, for to close that end is what makes room. */
 static int slot_free(int fd)
 {
 	int a = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -92,10 +92,10 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 	struct iovec iov = { r, sizeof(*r) };
 	fds[0] = fds[1] = -1;
 	if (slot_free(fd)) {
-		int saved = errno;
+		int saved = errno == EINVAL ? EMFILE : errno;	/* EINVAL: the limit is 0 */
 		char first;
-		ssize_t n = recv(fd, &first, 1, (flags & MSG_DONTWAIT) | MSG_PEEK);
-		if (n > 0)
+		ssize_t n = recv(fd, &first, 1, MSG_DONTWAIT | MSG_PEEK);
+		if (n > 0 || (n < 0 && errno == EAGAIN))
 			errno = saved;
 		return n ? -1 : 0;
 	}

@@ -90,6 +90,7 @@ static struct sport *sport_new(struct side *side, const struct addr *bind, unsig
 	p->users = 1;
 	p->reap.run = reap;
 	p->port = port_new(side->engine, bind, flags, &ops, p, &cfg);
+	explicit_bzero(&cfg, sizeof(cfg));
 	if (!p->port) {
 		int saved = errno;
 		mem_free(p);

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@ static struct store memory = { .list = TAILQ_HEAD_INITIALIZER(memory.list) };
 static struct stores files = TAILQ_HEAD_INITIALIZER(files);	/* the one that was used last first */
 static size_t n_files;
 static uint8_t *lent;			/* what the last call returned */
+static size_t lent_len;
 
 static void before_fork(void) { pthread_mutex_lock(&lock); }
 static void in_parent(void) { pthread_mutex_unlock(&lock); }
@@ -75,12 +77,20 @@ __attribute__((constructor(FORK_LOCK_INNER))) static void at_load(void)
 
 /* ---- the store --------------------------------------------------------------- */
 
+/* Blobs hold the secrets that sessions are resumed with. */
+static void wipe_free(uint8_t *p, size_t len)
+{
+	if (p)
+		explicit_bzero(p, len);
+	mem_free(p);
+}
+
 static void server_free(struct store *st, struct server *s)
 {
 	TAILQ_REMOVE(&st->list, s, link);
 	st->count--;
 	for (int i = 0; i < WHATS; i++)
-		mem_free(s->data[i]);
+		wipe_free(s->data[i], s->len[i]);
 	mem_free(s->key);
 	mem_free(s);
 }
@@ -120,7 +130,7 @@ static bool server_set(struct server *s, enum what what, const uint8_t *p, size_
 	if (!copy)
 		return false;
 	memcpy(copy, p, len);
-	mem_free(s->data[what]);
+	wipe_free(s->data[what], s->len[what]);
 	s->data[what] = copy;
 	s->len[what] = len;
 	return true;
@@ -128,7 +138,7 @@ static bool server_set(struct server *s, enum what what, const uint8_t *p, size_
 
 static void server_clear(struct server *s, enum what what)
 {
-	mem_free(s->data[what]);
+	wipe_free(s->data[what], s->len[what]);
 	s->data[what] = NULL;
 	s->len[what] = 0;
 }
@@ -203,7 +213,7 @@ static bool file_load(struct store *st, const char *path)
 	bool ok = p || !worth;
 	if (n > 0)
 		ok = parse(st, p, (size_t)n);
-	mem_free(p);
+	wipe_free(p, p ? (size_t)about.st_size : 0);
 	close(fd);
 	return ok;
 }
@@ -256,7 +266,7 @@ static void file_save(const struct store *st, const char *path)
 		if (close(fd) || !written || rename(temporary, path))
 			unlink(temporary);
 	}
-	mem_free(p);
+	wipe_free(p, p ? len : 0);
 }
 
 /* What changed here over what is in the file by now. */
@@ -435,15 +445,20 @@ static void keep(struct engine *e, struct sock_config *c, const char *name, cons
 	pthread_mutex_unlock(&lock);
 }
 
+static void lent_forget(void)
+{
+	wipe_free(lent, lent_len);
+	lent = NULL;
+}
+
 /* A copy to lend out; NULL: none, or no memory. */
 static const uint8_t *lend(const struct server *s, enum what what, size_t *len)
 {
-	mem_free(lent);
-	lent = NULL;
+	lent_forget();
 	*len = 0;
 	if (!s || !s->data[what] || !(lent = mem_alloc(s->len[what])))
 		return NULL;
-	*len = s->len[what];
+	*len = lent_len = s->len[what];
 	return memcpy(lent, s->data[what], *len);
 }
 
@@ -505,7 +520,6 @@ void sessions_flush(void)
 	store_fini(&memory);
 	while (!TAILQ_EMPTY(&files))
 		file_forget(TAILQ_FIRST(&files));
-	mem_free(lent);
-	lent = NULL;
+	lent_forget();
 	pthread_mutex_unlock(&lock);
 }

@@ -189,7 +189,7 @@ static int find_again(const struct sstream *s)
 /* No duplicate is held while a socket of the pool is being connected: it would keep what the application closes. */
 static void unblock(struct sstream *s, int end)
 {
-	if (s->filler && s->conn->pooled)
+	if (s->filler && s->conn->pooled && s->app_end < 0)
 		s->app_end = find_again(s);
 	if (s->app_end >= 0)
 		pair_widen(s->app_end);
@@ -484,6 +484,8 @@ static bool revert(struct sstream *s)
 	int end = s->source.fd;
 	if (!s->revert)
 		return false;
+	if (s->filler)
+		s->app_end = find_again(s);	/* while the cookie is known */
 	obj_remove(c->side, &s->obj);
 	if (sfresh_revert(c->side, &s->source, cookie, c->port, &c->cause)) {
 		obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);

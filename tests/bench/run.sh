@@ -1,7 +1,7 @@
 #!/bin/sh
 # Usage: run.sh BUILD_DIR. libqsock against TCP + TLS 1.3 (OpenSSL) on this machine: a table, and BUILD_DIR/bench.json.
-# Both sides of every pair of programs are two processes on loopback. The figures shim_* are programs made for TCP (shim.sh). In each round every figure is measured with ours and
-# with the baseline, one after the other; shown are medians of the rounds and their spread, (largest - smallest) / median.
+# Both sides of every pair of programs are two processes on loopback. The figures shim_* are programs made for TCP (shim.sh).
+# In each round every figure is measured with ours and with the baseline, one after the other; shown are medians of the rounds and their spread, (largest - smallest) / median.
 # The machine's other work shows in every figure, CPU seconds included: compare within one table.
 # BENCH_ROUNDS (3), BENCH_ONLY ("bulk_up rr_one_stream"), BENCH_LIMIT (300 s, after which no round is begun or continued).
 set -u

@@ -55,7 +55,7 @@ TIMEFORMAT='%U %S'
 port=$(free_port)
 
 redis() {
-	local requests=400000 options=(--port "$port")
+	local requests=1000000 options=(--port "$port")
 	need redis-server redis-benchmark
 	if [ "$kind" = tls ]; then
 		options=(--port 0 --tls-port "$port" --tls-cert-file "$work/cert.pem" --tls-key-file "$work/key.pem" --tls-auth-clients no

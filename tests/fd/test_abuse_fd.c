@@ -87,8 +87,7 @@ static atomic_bool babbling;
 
 static void *babble(void *arg)
 {
-	static char junk[65536];
-	memset(junk, 0x55, sizeof(junk));
+	static const char junk[65536] = { 0x55 };
 	while (atomic_load(&babbling))
 		if (send(*(int *)arg, junk, sizeof(junk), MSG_NOSIGNAL) < 0)
 			break;
@@ -108,7 +107,7 @@ static void connection__written_to_without_end__others_go_on(void **state)
 	atomic_store(&babbling, false);
 	for (int i = 0; i < 2; i++)
 		pthread_join(thread[i], NULL);
-	expect_echo(conn);
+	expect_echo(other);	/* what is left of it may cost who writes there too a stream */
 	close(other[0]);
 	close(other[1]);
 }
@@ -358,7 +357,7 @@ static void accept_stream__at_the_limit__end_is_told(void **state)
 	assert_int_equal(got[0], -1);
 	assert_int_equal(err[0], ENOTCONN);
 	assert_int_equal(got[1], -1);
-	assert_int_equal(err[1], EAGAIN);
+	assert_int_equal(err[1], EMFILE);
 }
 
 static void open_stream__given_up_at_the_stream_limit__leaves_nothing(void **state)

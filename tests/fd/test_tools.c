@@ -143,8 +143,9 @@ static void qget__wrong_words__said(void **state)
 
 static void usage__status_2(void **state)
 {
-	static const char *const words[] = { "qget", "qget --nonsense", "qserve", "qserve a b", "qcat", "qcat x", "qcat -l",
-		"qcat -l -p", "echo_client", "echo_client x", "echo_server 0 cert", "echo_server 0 cert key more" };
+	static const char *const words[] = { "qget", "qget --nonsense", "qserve", "qserve a b", "qcat", "qcat x",
+		"qcat -l", "qcat -l -p", "echo_client", "echo_client x", "echo_server 0 cert",
+		"echo_server 0 cert key more" };
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		struct tool t;
 		tool_start(&t, NULL, "%s", words[i]);
@@ -160,7 +161,8 @@ static void qget__an_endless_path__said(void **state)
 	path[sizeof(path) - 1] = '\0';
 	refuses(NULL, "not of the form", "qget https://127.0.0.1:%u/%s/x", files.port, path);
 	path[2000] = '\0';
-	refuses(NULL, "code 400", "qget -o %s/got --pin %s https://127.0.0.1:%u/%s/x", dir, files.pin, files.port, path);
+	refuses(NULL, "code 400", "qget -o %s/got --pin %s https://127.0.0.1:%u/%s/x", dir, files.pin, files.port,
+		path);
 	still_serving();
 }
 
@@ -201,7 +203,8 @@ static void key__without_permission__said(void **state)
 	if (geteuid() == 0)
 		skip();		/* nothing is forbidden to root */
 	assert_int_equal(chmod(in_dir(dir, "good.key"), 0), 0);
-	refuses(NULL, "good.key: Permission denied", "qserve -p 0 --cert %s/good.crt --key %s/good.key %s/www", dir, dir, dir);
+	refuses(NULL, "good.key: Permission denied", "qserve -p 0 --cert %s/good.crt --key %s/good.key %s/www", dir,
+		dir, dir);
 	assert_int_equal(chmod(in_dir(dir, "good.key"), 0600), 0);
 }
 
@@ -370,8 +373,8 @@ static void answer_badly(struct tool *t, int fd, bool negotiate)
 
 static void clients__a_server_of_another_world__said(void **state)
 {
-	static const char *const words[] = { "qget --insecure https://127.0.0.1:%u/hello", "qcat --insecure 127.0.0.1 %u",
-					     "echo_client --insecure 127.0.0.1 %u" };
+	static const char *const words[] = { "qget --insecure https://127.0.0.1:%u/hello",
+					     "qcat --insecure 127.0.0.1 %u", "echo_client --insecure 127.0.0.1 %u" };
 	for (int i = 0; i < 3; i++) {
 		char line[100];
 		unsigned port;
@@ -442,7 +445,8 @@ static void qget__stopped__others_are_served(void **state)
 static void qget__disk_full__said_and_nothing_left(void **state)
 {
 	const struct tool_how small = { .max_file_bytes = 100000 };
-	refuses(&small, "File too large", "qget --pin %s -o %s/got https://127.0.0.1:%u/big", files.pin, dir, files.port);
+	refuses(&small, "File too large", "qget --pin %s -o %s/got https://127.0.0.1:%u/big", files.pin, dir,
+		files.port);
 	assert_int_equal(symlink("/dev/full", in_dir(dir, "got/big.part")), 0);
 	refuses(NULL, "No space left", "qget --pin %s -o %s/got https://127.0.0.1:%u/big", files.pin, dir, files.port);
 	assert_false(exists("got/big"));
@@ -501,22 +505,38 @@ static void qcat__server_killed_before_it_has_read__said(void **state)
 
 #define SMALL_LIMIT 32
 
-static void qserve__no_descriptors_left__serves_again(void **state)
+/* More connections than it has descriptors, each with a stream: all of that goes, and it must be noticed. */
+static void crowd(unsigned server, const char *alpn)
 {
-	const struct qsock_config cfg = { .alpn = "hq-interop", .flags = QSOCK_CONFIG_INSECURE };
-	const struct tool_how how = { .max_files = SMALL_LIMIT };
+	const struct qsock_config cfg = { .alpn = alpn, .flags = QSOCK_CONFIG_INSECURE };
 	char port[16];
+	int fd[2 * SMALL_LIMIT][2];
+	snprintf(port, sizeof(port), "%u", server);
+	for (int i = 0; i < 2 * SMALL_LIMIT; i++) {
+		fd[i][0] = qsock_dial("127.0.0.1", port, &cfg);
+		assert_true(fd[i][0] >= 0);
+		fd[i][1] = qsock_open_stream(fd[i][0], 0);
+		assert_true(fd[i][1] >= 0 && write(fd[i][1], "x", 1) == 1);
+	}
+	for (int i = 0; i < 2 * SMALL_LIMIT; i++) {
+		close(fd[i][1]);
+		assert_int_equal(qsock_close(fd[i][0], 0, NULL), 0);
+		close(fd[i][0]);
+	}
+}
+
+static void servers__no_descriptors_left__serve_again(void **state)
+{
+	const struct tool_how how = { .max_files = SMALL_LIMIT };
 	struct tool server;
-	int fd[2 * SMALL_LIMIT], n = 2 * SMALL_LIMIT;
 	server_start(&server, &how, "qserve -p 0 -b 127.0.0.1 %s/www", dir);
-	snprintf(port, sizeof(port), "%u", server.port);
-	for (int i = 0; i < n; i++)
-		fd[i] = qsock_dial("127.0.0.1", port, &cfg);
-	for (int i = 0; i < n; i++)
-		if (fd[i] >= 0)
-			close(fd[i]);
+	crowd(server.port, "hq-interop");
 	files_serve(&server);
 	assert_int_equal(tool_end(&server, SIGINT), 0);
+	server_start(&server, &how, "echo_server 0");
+	crowd(server.port, "echo");
+	converses("echo_client", &server);
+	tool_end(&server, SIGKILL);
 }
 
 static void echo_server__interrupted__ends(void **state)
@@ -535,8 +555,8 @@ static void qget__on_a_terminal__shows_progress(void **state)
 	int terminal[2];
 	struct tool t;
 	assert_int_equal(openpty(&terminal[0], &terminal[1], NULL, NULL, NULL), 0);
-	tool_start(&t, &(struct tool_how){ .err_fd = terminal[1] }, "qget --pin %s -o %s/got https://127.0.0.1:%u/hello",
-		   files.pin, dir, files.port);
+	tool_start(&t, &(struct tool_how){ .err_fd = terminal[1] },
+		   "qget --pin %s -o %s/got https://127.0.0.1:%u/hello", files.pin, dir, files.port);
 	succeeds(&t);
 	close(terminal[1]);
 	for (size_t n = 0; n < sizeof(seen) - 1; n++)	/* a pty ends with EIO */
@@ -610,7 +630,7 @@ int main(void)
 		TEST(standard_descriptors__closed_or_full__said),
 		TEST(qcat__input_breaks_off__no_clean_end_for_the_peer),
 		TEST(qcat__server_killed_before_it_has_read__said),
-		TEST(qserve__no_descriptors_left__serves_again),
+		TEST(servers__no_descriptors_left__serve_again),
 		TEST(echo_server__interrupted__ends),
 		TEST(qget__on_a_terminal__shows_progress),
 	};

@@ -25,7 +25,8 @@ void tools_home(const char *dir)
 {
 	char options[128];
 	assert_int_equal(setenv("XDG_CONFIG_HOME", dir, 1), 0);
-	text_write(dir, "tsan", __tsan_default_suppressions());	/* what is said there of tests is true of the tools */
+	/* what is said there of tests is true of the tools */
+	text_write(dir, "tsan", __tsan_default_suppressions());
 	snprintf(options, sizeof(options), "history_size=7:io_sync=0:suppressions=%s/tsan", dir);
 	assert_int_equal(setenv("TSAN_OPTIONS", options, 1), 0);
 }

@@ -32,9 +32,11 @@ void tools_home(const char *dir);
 /* Whether no_network is possible here. */
 bool tools_can_hide(void);
 /* words: the name and its arguments, separated by spaces; printf-like. */
-__attribute__((format(printf, 3, 4))) void tool_start(struct tool *t, const struct tool_how *how, const char *words, ...);
+__attribute__((format(printf, 3, 4)))
+void tool_start(struct tool *t, const struct tool_how *how, const char *words, ...);
 /* The same, and wait until it has announced its port and its pin. */
-__attribute__((format(printf, 3, 4))) void server_start(struct tool *t, const struct tool_how *how, const char *words, ...);
+__attribute__((format(printf, 3, 4)))
+void server_start(struct tool *t, const struct tool_how *how, const char *words, ...);
 /* Wait for the end; the exit status, 256 + n for a signal. */
 int tool_wait(struct tool *t);
 /* kill, then tool_wait. */
@@ -42,7 +44,8 @@ int tool_end(struct tool *t, int sig);
 /* It ends by itself with status 1 and one line on standard error, which opens with its name and contains says. */
 void tool_fails(struct tool *t, const char *says);
 /* tool_start, tool_fails. */
-__attribute__((format(printf, 3, 4))) void refuses(const struct tool_how *how, const char *says, const char *words, ...);
+__attribute__((format(printf, 3, 4)))
+void refuses(const struct tool_how *how, const char *says, const char *words, ...);
 /* Standard input is given and ended, standard output read to the end (at most size); ends with 0 and no complaint. */
 size_t tool_converses(struct tool *t, const char *input, char *output, size_t size);
 

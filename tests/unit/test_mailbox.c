@@ -147,6 +147,31 @@ static void mailbox_recv__no_descriptor_free__emfile_and_nothing_lost(void **sta
 	close(got[0]);
 }
 
+/* Else it would never be closed, and no descriptor ever be free again. */
+static void mailbox_recv__no_descriptor_free_and_no_record__the_end_is_told(void **state)
+{
+	for (int abnormal = 0; abnormal < 2; abnormal++) {
+		struct rlimit old, low;
+		struct record in;
+		int fd[2], got[2];
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+		assert_true(!abnormal || write(fd[0], "x", 1) == 1);	/* unread by the end that closes */
+		assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+		low = old;
+		low.rlim_cur = 0;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+		int before = mailbox_recv(fd[0], &in, got, MSG_DONTWAIT), err_before = errno;
+		close(fd[1]);
+		int ret = mailbox_recv(fd[0], &in, got, MSG_DONTWAIT), err = errno;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+		assert_int_equal(before, -1);
+		assert_int_equal(err_before, EMFILE);	/* as accept(2) */
+		assert_int_equal(ret, abnormal ? -1 : 0);
+		assert_true(!abnormal || err == ECONNRESET);
+		close(fd[0]);
+	}
+}
+
 static int queued(int fd)
 {
 	int n = -1;
@@ -206,6 +231,7 @@ int main(void)
 		T(mailbox_send__other_end_closed__epipe_without_signal),
 		T(mailbox_recv__clean_end_and_abnormal_end),
 		T(mailbox_recv__no_descriptor_free__emfile_and_nothing_lost),
+		T(mailbox_recv__no_descriptor_free_and_no_record__the_end_is_told),
 		T(mailbox_recv_retaining__leaves_one_byte),
 		T(mailbox_recv_retaining__garbage__eproto_and_one_byte_left_at_least),
 	};
