@@ -160,9 +160,8 @@ static void complain(const char *line)
 
 static void load(void)
 {
+	the_policy.log = from_environment("QSOCK_LOG");
 	struct policy p;
-	const char *log = from_environment("QSOCK_LOG");
-	the_policy.log = log;		/* for complaints */
 	policy_load(&p, from_environment, complain);
 	p.cert = keep(p.cert);
 	p.key = keep(p.key);
@@ -172,7 +171,6 @@ static void load(void)
 	p.server_name = keep(p.server_name);
 	p.log = keep(p.log);
 	the_policy = p;
-	free((void *)log);
 }
 
 const struct policy *policy_get(void)

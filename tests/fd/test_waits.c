@@ -171,6 +171,7 @@ static void accept__no_descriptors_left__nothing_lost(void **state)
 	low = old;
 	low.rlim_cur = (rlim_t)highest;
 	assert_true(wait_for(conn[1], POLLIN) & POLLIN);
+	assert_true(wait_for(lb->listener, POLLIN) & POLLIN);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
 	for (int i = 0; i < 3; i++) {
 		expect_errno(qsock_accept_stream(conn[1], 0), EMFILE);
