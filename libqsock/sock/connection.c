@@ -294,7 +294,8 @@ static void deliver_arrived(struct sconn *c)
 {
 	struct engine *e = c->side->engine;
 	struct sstream *s;
-	if ((c->source.fd < 0 && !c->acceptor) || c->owes_go || c->want_out)
+	if ((c->source.fd < 0 && !c->acceptor) || c->owes_go || c->want_out ||
+	    (c->acceptor && c->acceptor->source.interest & EPOLLOUT))
 		return;
 	while ((s = TAILQ_FIRST(&c->arrived))) {
 		if (!sstream_deliver(s))

@@ -135,6 +135,8 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool s
 void slisten_wait_room(struct slisten *l);
 void slisten_on_established(struct sport *p, struct conn *c);
 void slisten_free(struct slisten *l, bool clean);
+/* The application shut its end for reading: what waits is refused, l is gone. */
+void slisten_shut(struct slisten *l);
 
 /* ---- connection.c ------------------------------------------------------------- */
 

@@ -44,6 +44,12 @@ static int send_one(struct slisten *l, struct sconn *c)
 	return 0;
 }
 
+void slisten_shut(struct slisten *l)
+{
+	sock_bury(l->obj.engine, l->obj.cookie, &l->obj.error);
+	slisten_free(l, true);
+}
+
 /* A connection that ends while it waits is delivered all the same: its streams may hold data. May free l: when the
  * application shut its end for reading, it accepts no more. */
 static void deliver(struct slisten *l)
@@ -55,8 +61,7 @@ static void deliver(struct slisten *l)
 			if (errno == EAGAIN) {
 				source_set(e, &l->source, WATCH_ENGINE_END | EPOLLOUT);
 			} else if (errno == EPIPE) {
-				sock_bury(e, l->obj.cookie, &l->obj.error);
-				slisten_free(l, true);
+				slisten_shut(l);
 			} else {
 				timer_set(e, &l->retry, engine_now_us(e) + RETRY_US);
 			}

@@ -149,8 +149,9 @@ void credit_forget(uint64_t conn_cookie);
 /* ---- mailboxes: the records that travel on listeners and connections ------ */
 
 /* All records have one size; the last byte is padding that the engine leaves in its queue until the next one, so
- * that its unexpected death reads as ECONNRESET (tail-byte retention). */
-#define RECORD_SIZE 96
+ * that its unexpected death reads as ECONNRESET (tail-byte retention). A power of two: whole blocks of
+ * garbage that somebody writes there leave what follows in step. */
+#define RECORD_SIZE 128
 enum record_type { RECORD_ACCEPTED = 1, RECORD_STREAM, RECORD_OPEN };
 struct record {
 	uint8_t type;			/* enum record_type */

@@ -380,7 +380,11 @@ int sstream_deliver(struct sstream *s)
 	if (post(s)) {
 		if (errno != EPIPE)
 			return -1;
-		sstream_refuse(s);	/* the application shut its end: it wants no streams */
+		/* The application shut its end: it wants no streams. */
+		if (s->conn->acceptor)
+			slisten_shut(s->conn->acceptor);
+		else
+			sstream_refuse(s);
 		return 0;
 	}
 	drop_app_end(s);

@@ -78,7 +78,7 @@ static void give_up(struct sstream *s)
 static void abort_tx(struct sstream *s)
 {
 	if (!s->abort_on_close && sendbuf_unacked(&s->stream->sb) && !s->conn->over) {
-		sconn_retry_later(s->conn);
+		sstream_retry_later(s);
 		return;
 	}
 	conn_stream_reset(s->conn->conn, s->stream, 0);

@@ -303,6 +303,24 @@ static void listener__closed__leaves_streams_and_takes_no_more(void **state)
 	close(s);
 }
 
+static void listener__shut_for_reading__makes_way_for_another(void **state)
+{
+	serve(0);
+	int c = connect_now(), s = accept_now(NULL);
+	shutdown(listener, SHUT_RD);
+	int late = connect_now();
+	expect_end(late, -1);
+	int shut = listener;
+	listener = make_listener(&server, 0);
+	assert_true(listener >= 0);
+	close(shut);
+	write_all(s, "on", 2);
+	expect_text(c, "on");
+	close(late);
+	close(c);
+	close(s);
+}
+
 static void accept__in_a_forked_child(void **state)
 {
 	int status;
@@ -419,6 +437,7 @@ int main(int argc, char **argv)
 		T(close__with_linger_0__resets),
 		T(shutdown__of_reading__is_not_seen_by_the_peer),
 		T(listener__closed__leaves_streams_and_takes_no_more),
+		T(listener__shut_for_reading__makes_way_for_another),
 		T(accept__in_a_forked_child),
 		T(connect__server_killed_and_back__goes_over_to_a_new_connection),
 		T(connect__server_killed_for_good__ends_in_a_reset),
