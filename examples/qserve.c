@@ -95,13 +95,46 @@ static void send_some(struct item *it)
 	drop(it);	/* close delivers what was written, then the clean end */
 }
 
-/* Beneath the directory and nowhere else, whatever the path and symbolic links say. */
-static void open_file(struct item *it, const char *path)
+/* Name by name, down only: without a kernel that looks after symbolic links and "..", there are none. */
+static int open_by_steps(const char *path)
+{
+	char name[sizeof(((struct item *)0)->request)];
+	int dir = root;
+	for (;;) {
+		path += strspn(path, "/");
+		size_t n = strcspn(path, "/");
+		memcpy(name, path, n);
+		name[n] = '\0';
+		path += n;
+		int fd = -1, flags = *path ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK;
+		if (strcmp(name, ".."))
+			fd = openat(dir, name, flags | O_NOFOLLOW | O_CLOEXEC);
+		else
+			errno = EXDEV;
+		int saved = errno;
+		if (dir != root)
+			close(dir);
+		errno = saved;
+		if (fd < 0 || !*path)
+			return fd;
+		dir = fd;
+	}
+}
+
+/* Beneath the directory and nowhere else, whatever the path and symbolic links say. Before Linux 5.6, and in some
+ * sandboxes, there is no openat2. */
+static int open_beneath(const char *path)
 {
 	struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
 				.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
+	int fd = (int)syscall(SYS_openat2, root, path + strspn(path, "/"), &how, sizeof(how));
+	return fd < 0 && (errno == ENOSYS || errno == EPERM) ? open_by_steps(path) : fd;
+}
+
+static void open_file(struct item *it, const char *path)
+{
 	struct stat st;
-	it->file = (int)syscall(SYS_openat2, root, path + strspn(path, "/"), &how, sizeof(how));
+	it->file = open_beneath(path);
 	if (it->file < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
 		return refuse(it, BUSY);
 	if (it->file < 0 || fstat(it->file, &st) || !S_ISREG(st.st_mode))

@@ -77,9 +77,10 @@ ssize_t pair_block(int app_fd, int buffer)
 	return -1;
 }
 
+/* Pieces well below the quarter here too: no duplicate may be found to widen the buffer by. */
 ssize_t pair_block_widely(int app_fd)
 {
-	static const char filler[32768];
+	static const char filler[16384];
 	if (set_buffer(app_fd, PAIR_BUFFER / 4 + 4096))
 		return -1;
 	ssize_t sum = fill_up(app_fd, filler, sizeof(filler));

@@ -60,10 +60,10 @@ static bool has_room(const struct sconn *c)
 	return c->established && TAILQ_EMPTY(&c->waiting[DIR_BIDI]) && conn_stream_credit(c->conn, DIR_BIDI);
 }
 
-/* One with room; else one whose handshake is under way; else a new one, up to the most there may be; else where the
- * fewest wait. NULL: no memory. */
-static struct sconn *choose(struct side *side, struct sport *port, const struct addr *remote, const char *name,
-			    struct sock_config *cfg)
+/* One with room; else one whose handshake is under way; else NULL, for a new one, up to the most there may be; else where
+ * the fewest wait. */
+static struct sconn *choose(const struct side *side, const struct sport *port, const struct addr *remote,
+			    const char *name, const struct sock_config *cfg)
 {
 	struct sconn *c, *young = NULL, *least = NULL;
 	unsigned count = 0;
@@ -80,7 +80,7 @@ static struct sconn *choose(struct side *side, struct sport *port, const struct 
 	}
 	if (young)
 		return young;
-	return count < POOL_CONNS_MAX ? sconn_dial(port, remote, name, cfg) : least;
+	return count < POOL_CONNS_MAX ? NULL : least;
 }
 
 /* ---- servers that vanished ---------------------------------------------------------- */
@@ -150,6 +150,8 @@ static void suspect(struct sconn *c)
 	c->probe_seen = pool_received(c);
 	struct sconn *to = choose(c->side, c->port, &c->remote, c->server_name, c->cfg);
 	if (!to)
+		to = sconn_dial(c->port, &c->remote, c->server_name, c->cfg);
+	if (!to)
 		c->suspect = false;
 	else if (to->established)
 		rescue(c, to);
@@ -201,12 +203,19 @@ static void settle_suspects(struct sconn *to, const struct qsock_error *cause)
 
 /* ---- connecting -------------------------------------------------------------------- */
 
-static int wait_on(struct sconn *c, struct sfresh *f, int app_fd, bool revert)
+/* What is refused here is tried again: the descriptor comes before everything that would be done twice. */
+static int wait_on(struct sconn *c, struct sfresh *f, int app_fd, const struct addr *remote, const char *name,
+		   struct sock_config *cfg, bool revert)
 {
 	int engine_end = f->source.fd;
-	int app_end = engine_take_fd(c->side->engine, app_fd);
+	int app_end = engine_take_fd(f->obj.engine, app_fd);
 	if (app_end < 0)
 		return -1;
+	if (!c && !(c = sconn_dial(f->port, remote, name, cfg))) {
+		close(app_end);
+		errno = ENOMEM;
+		return -1;
+	}
 	ssize_t filler = pair_block_widely(app_end);
 	int ret = filler > 0 && !sstream_connect(c, f, app_fd, (size_t)filler, revert) ? 1 : -1;
 	int saved = errno;
@@ -224,12 +233,8 @@ int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const 
 {
 	struct side *side = side_of(f->obj.engine);
 	struct sconn *c = choose(side, f->port, remote, name, cfg);
-	if (!c) {
-		errno = ENOMEM;
-		return -1;
-	}
-	if (!has_room(c))
-		return wait_on(c, f, app_fd, revert);
+	if (!c || !has_room(c))
+		return wait_on(c, f, app_fd, remote, name, cfg, revert);
 	if (sstream_connect(c, f, app_fd, 0, false))
 		return -1;
 	probe(c);
