@@ -8,9 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -28,6 +25,8 @@
 
 #include "base/mem.h"
 #include "io/engine.h"
+#include "support/leaks.h"
+#include "support/oldkernel.h"
 
 /* Starting threads after a fork is what half of this is about. */
 __attribute__((visibility("default"))) const char *__tsan_default_options(void);
@@ -74,6 +73,18 @@ static int its_tid(struct engine *e, void *arg)
 /* What a child process checks: exits with the line that failed. */
 #define CHECK(x) do { if (!(x)) { fprintf(stderr, "child: line %d: %s\n", __LINE__, #x); _exit(1); } } while (0)
 
+/* fork, with a limit of time for the child. */
+static pid_t fork_limited(void)
+{
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		leaks_are_the_parents();
+		alarm(LIMIT_MS / 1000);
+	}
+	return pid;
+}
+
 static void reap(pid_t pid)
 {
 	int status;
@@ -85,9 +96,8 @@ static void reap(pid_t pid)
 
 static void in_child(void (*fn)(void))
 {
-	pid_t pid = fork();
+	pid_t pid = fork_limited();
 	if (pid == 0) {
-		alarm(LIMIT_MS / 1000);
 		fn();
 		_exit(0);
 	}
@@ -421,7 +431,7 @@ static void engine_take_fd__pair__lives_in_the_engine_only(void **state)
 	char c;
 	memset(&tap, 0, sizeof(tap));
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	assert_int_equal(engine_call(take, &pair[1]), 0);
+	assert_int_equal(engine_call_with_fd(take, &pair[1], pair[1]), 0);
 	close(pair[1]);
 	assert_int_equal(write(pair[0], "abc", 3), 3);
 	while (engine_call(tap_taken, NULL) < 3)
@@ -432,7 +442,7 @@ static void engine_take_fd__pair__lives_in_the_engine_only(void **state)
 	assert_int_equal(read(pair[0], &c, 1), 0);
 	close(pair[0]);
 	int bad = 250;
-	assert_int_equal(engine_call(take, &bad), -1);
+	assert_int_equal(engine_call_with_fd(take, &bad, bad), -1);
 	assert_int_equal(errno, EBADF);
 }
 
@@ -443,7 +453,7 @@ static void engine_stop__open_source__closed_when_it_returns(void **state)
 	char c;
 	memset(&tap, 0, sizeof(tap));
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-	assert_int_equal(engine_call(take, &pair[1]), 0);
+	assert_int_equal(engine_call_with_fd(take, &pair[1], pair[1]), 0);
 	close(pair[1]);
 	engine_stop(0);
 	assert_int_equal(read(pair[0], &c, 1), 0);
@@ -528,6 +538,7 @@ static void fork__bare_clone__makes_its_own(void **state)
 	assert_int_equal(engine_call(nothing, NULL), 0);
 	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0) {
+		leaks_are_the_parents();
 		alarm(LIMIT_MS / 1000);
 		child_of_a_fork();
 		_exit(0);
@@ -541,10 +552,8 @@ static void fork__exit_in_child__leaves_parent_alone(void **state)
 {
 	(void)state;
 	int tid = engine_call(its_tid, NULL);
-	fflush(NULL);
-	pid_t pid = fork();
+	pid_t pid = fork_limited();
 	if (pid == 0) {
-		alarm(LIMIT_MS / 1000);
 		exit(0);
 	}
 	reap(pid);
@@ -582,13 +591,11 @@ static void exit__running_engine__is_stopped_in_order(void **state)
 	int p[2];
 	char got[8] = { 0 };
 	assert_int_equal(pipe(p), 0);
-	fflush(NULL);
-	pid_t pid = fork();
+	pid_t pid = fork_limited();
 	if (pid == 0) {
-		alarm(LIMIT_MS / 1000);
 		report_to = p[1];
 		engine_set_hooks(&reporting);
-		CHECK(engine_call(take_report_fd, NULL) >= 0);
+		CHECK(engine_call_with_fd(take_report_fd, NULL, p[1]) >= 0);
 		exit(0);
 	}
 	close(p[1]);
@@ -684,7 +691,7 @@ static void source_set__wider__reports_again(void **state)
 	int pair[2];
 	memset(&tap, 0, sizeof(tap));
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	assert_int_equal(engine_call(take, &pair[1]), 0);
+	assert_int_equal(engine_call_with_fd(take, &pair[1], pair[1]), 0);
 	close(pair[1]);
 	assert_int_equal(engine_call(tap_seen, NULL) & EPOLLOUT, 0);
 	assert_int_equal(engine_call(rearm, NULL), 0);
@@ -766,7 +773,7 @@ static void timer_set__several__fire_in_order_and_not_early(void **state)
 	(void)state;
 	int p[2];
 	assert_int_equal(pipe(p), 0);
-	assert_int_equal(engine_call(set_timers, &p[1]), 0);
+	assert_int_equal(engine_call_with_fd(set_timers, &p[1], p[1]), 0);
 	await_bell(p[0]);
 	assert_int_equal(engine_call(clock_result, &clock_test), 0);
 	assert_int_equal(clock_test.n, 3);
@@ -799,7 +806,7 @@ static void timer_set__past_from_its_callback__lets_others_run(void **state)
 	(void)state;
 	int p[2];
 	assert_int_equal(pipe(p), 0);
-	assert_int_equal(engine_call(set_past, &p[1]), 0);
+	assert_int_equal(engine_call_with_fd(set_past, &p[1], p[1]), 0);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(engine_call(nothing, NULL), 0);
 	await_bell(p[0]);
@@ -878,7 +885,7 @@ static void engine__idle__uses_no_cpu(void **state)
 	for (int i = 0; i < 500; i++)
 		assert_int_equal(engine_call(nothing, NULL), 0);
 	int before = engine_call(cpu_us, NULL);
-	assert_int_equal(engine_call(ring_later, &p[1]), 0);
+	assert_int_equal(engine_call_with_fd(ring_later, &p[1], p[1]), 0);
 	await_bell(p[0]);
 	int used = engine_call(cpu_us, NULL) - before;
 	assert_true(used < 20000);
@@ -888,28 +895,16 @@ static void engine__idle__uses_no_cpu(void **state)
 
 /* ---- kernels and sandboxes that refuse ----------------------------------- */
 
-static void deny(const int *calls, size_t n, int err)
-{
-	struct sock_filter f[16] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)) };
-	size_t k = 1;
-	for (size_t i = 0; i < n; i++) {
-		f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
-		f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)err);
-	}
-	f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog prog = { (unsigned short)k, f };
-	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog));
-}
-
 static void old_kernel(void)
 {
-	static const int calls[] = { SYS_epoll_pwait2 };
-	int p[2];
-	deny(calls, 1, ENOSYS);
-	CHECK(!pipe(p));
+	int p[2], end[2];
+	char c;
+	kernel_becomes_old();
+	CHECK(!pipe(p) && !pipe(end));
 	sparse_calls(100);
-	CHECK(engine_call(set_timers, &p[1]) == 0);
+	close(end[1]);
+	CHECK(read(end[0], &c, 1) == 0);	/* the engine holds nothing of what was there before it */
+	CHECK(engine_call_with_fd(set_timers, &p[1], p[1]) == 0);
 	struct pollfd pfd = { .fd = p[0], .events = POLLIN };
 	CHECK(poll(&pfd, 1, LIMIT_MS) == 1);
 	CHECK(engine_call(clock_result, &clock_test) == 0);
@@ -920,14 +915,14 @@ static void old_kernel(void)
 static void no_unshare(void)
 {
 	static const int calls[] = { SYS_unshare };
-	deny(calls, 1, EPERM);
+	calls_refuse(calls, 1, EPERM);
 	many_calls(10);
 }
 
 static void no_private_table(void)
 {
 	static const int calls[] = { SYS_unshare, SYS_close_range };
-	deny(calls, 2, EPERM);
+	calls_refuse(calls, 2, EPERM);
 	int n = 0;
 	CHECK(engine_call(add_one, &n) == -1 && errno == EPERM);
 	CHECK(!engine_running() && n == 0);
@@ -968,7 +963,7 @@ static void take_and_read(void)
 static void no_pidfd_getfd(void)
 {
 	static const int calls[] = { SYS_pidfd_getfd };
-	deny(calls, 1, EPERM);
+	calls_refuse(calls, 1, EPERM);
 	take_and_read();
 }
 

@@ -19,6 +19,8 @@
 
 #include "sock/api.h"
 #include "support/loopback.h"
+#include "support/oldkernel.h"
+#include "support/programs.h"
 
 #define ALPN "pool-test"
 
@@ -374,7 +376,7 @@ static pid_t server_process(struct sockaddr_in at)
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(up[1], 1);
-		execl("/proc/self/exe", "server", lb->server.cert_file, lb->server.key_file, port, NULL);
+		execl(program_path(), "server", lb->server.cert_file, lb->server.key_file, port, NULL);
 		_exit(1);
 	}
 	close(up[1]);
@@ -446,5 +448,8 @@ int main(int argc, char **argv)
 	if (argc == 4)
 		return be_server(argv[1], argv[2], argv[3]);
 	pool_set_hooks(&hooks);
-	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
+	int wrong = cmocka_run_group_tests_name("pool", tests, loopback_group_setup, loopback_group_teardown);
+	kernel_becomes_old();
+	return wrong + cmocka_run_group_tests_name("pool, on an old kernel", tests, loopback_group_setup,
+						    loopback_group_teardown);
 }

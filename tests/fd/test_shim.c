@@ -23,7 +23,10 @@
 #include <unistd.h>
 
 #include "preload/shim.h"
+#include "support/leaks.h"
 #include "support/loopback.h"
+#include "support/oldkernel.h"
+#include "support/programs.h"
 
 #define TCP_PORT_FROM 61000	/* QSOCK_TCP_PORTS below */
 
@@ -316,6 +319,7 @@ static void child__exits_by_underscore__delivers_what_it_wrote(void **state)
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
+		leaks_are_the_parents();
 		char *out = calloc(1, SIZE);
 		int c = connected();
 		write_all(c, out, SIZE);
@@ -379,7 +383,7 @@ static void threads__connect_and_accept_at_once(void **state)
 		pthread_join(t[i], NULL);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -396,5 +400,9 @@ int main(void)
 		T(threads__connect_and_accept_at_once),
 #undef T
 	};
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	int failed = cmocka_run_group_tests_name(argc > 1 ? argv[1] : "shim", tests, group_setup, group_teardown);
+	if (failed || argc > 1)
+		return failed;
+	kernel_becomes_old();
+	return execl(program_path(), argv[0], "shim, on an old kernel", NULL);
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "support/loopback.h"
+#include "support/programs.h"
 
 static int conn[2];
 
@@ -317,18 +318,11 @@ static void open_stream__at_the_limit__pollout_when_one_ends(void **state)
 
 /* ---- processes -------------------------------------------------------------------- */
 
-static int wait_child(pid_t child)
-{
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return status;
-}
-
 /* A child that inherited the connection opens a stream and accepts one. */
 static void fork__child_opens_and_accepts_streams(void **state)
 {
 	char buf[8];
-	pid_t child = fork();
+	pid_t child = fork_limited();
 	if (!child) {
 		int s = qsock_open_stream(conn[0], 0);
 		if (s < 0 || write(s, "child", 5) != 5)
@@ -384,9 +378,9 @@ static pid_t start_child(struct loopback *lb, const char *what)
 	char port[16];
 	snprintf(port, sizeof(port), "%u", (unsigned)lb->addr.sin_port);
 	fflush(NULL);
-	pid_t child = fork();
+	pid_t child = fork_limited();
 	if (!child) {
-		execl("/proc/self/exe", "child", what, port, lb->client.ca_file, NULL);
+		execl(program_path(), "child", what, port, lb->client.ca_file, NULL);
 		_exit(127);
 	}
 	return child;

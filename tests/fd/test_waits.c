@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "support/loopback.h"
+#include "support/programs.h"
 #include "support/refused.h"
 
 static struct loopback *lb;
@@ -229,7 +230,7 @@ static int in_child(void)
 static void forked_child__commands_refused__streams_work(void **state)
 {
 	int status;
-	pid_t child = fork();
+	pid_t child = fork_limited();
 	if (!child) {
 		alarm(30);
 		_exit(in_child() & 0xff);

@@ -31,7 +31,9 @@ void loopback_pair(struct loopback *lb, int fd[2]);
 void loopback_stream(const int conn[2], int fd[2], int flags);
 
 int fds_of_application(void);
-int fds_of_engine(void);	/* -1: there is none */
+/* -1: there is none; one that has ended and is not forgotten by the kernel yet is none. */
+int fds_of_engine(void);
+int fds_of_task(const char *tid);
 /* Poll for events; revents. Asserts that something comes within 10 s. */
 short wait_for(int fd, short events);
 short poll_now(int fd, short events);

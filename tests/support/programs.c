@@ -12,7 +12,15 @@
 #include <sys/wait.h>
 #include <signal.h>
 
+#include "support/leaks.h"
+
 #define MARK "--role"
+
+const char *program_path(void)
+{
+	static char path[4096];
+	return readlink("/proc/self/exe", path, sizeof(path) - 1) > 0 ? path : "";
+}
 
 void role_enter(int argc, char **argv, const struct role *roles, size_t n)
 {
@@ -41,20 +49,12 @@ pid_t role_start(const struct loopback *lb, const char *name, int *fd)
 			dup2(pair[1], 3);
 		fcntl(3, F_SETFD, 0);
 		close_range(4, ~0U, 0);
-		execl("/proc/self/exe", "program", MARK, name, lb->dir, port, NULL);
+		execl(program_path(), "program", MARK, name, lb->dir, port, NULL);
 		_exit(127);
 	}
 	close(pair[1]);
 	*fd = pair[0];
 	return child;
-}
-
-/* A child has the memory of the parent's threads, but not the threads that would point to it. */
-static bool forked;
-int __lsan_is_turned_off(void);
-__attribute__((used, visibility("default"))) int __lsan_is_turned_off(void)
-{
-	return forked;
 }
 
 pid_t fork_limited(void)
@@ -63,7 +63,7 @@ pid_t fork_limited(void)
 	pid_t child = fork();
 	assert_true(child >= 0);
 	if (!child) {
-		forked = true;
+		leaks_are_the_parents();
 		alarm(PROGRAM_LIMIT);
 	}
 	return child;

@@ -22,6 +22,9 @@
 	}										\
 } while (0)
 
+/* This executable, to be started anew. Not the link in /proc: under valgrind that is valgrind. */
+const char *program_path(void);
+
 /* What a program does; fd is its end of a socket to the test. What it returns goes to exit(). */
 struct role {
 	const char *name;
