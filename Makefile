@@ -3,7 +3,7 @@
 #   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
 #   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
 #   make check                               everything that must be green
-#   make check-leaks                         the examples under valgrind or, if that is old, LeakSanitizer (needs both variants)
+#   make check-leaks                         the examples and tests over descriptors under valgrind
 #   make preload-compare, preload-matrix     the shim beside the kernel's TCP: socket calls; programs of Debian
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
 #   make install|uninstall [PREFIX=/usr/local] [DESTDIR=]
@@ -134,18 +134,18 @@ check-layers: $(SHARED) $(call objects,$(SRC) $(PRELOAD_SRC))
 	@tests/check-layers.sh $^
 
 deps:
-	@tests/deps.sh
+	@tests/deps.sh $(TOOLS)
 
-check-leaks:
+check-leaks: all $(FD)
 	@tests/valgrind.sh
 
 JOBS ?= $(shell nproc)
+check: TOOLS := valgrind
 check: deps
 	$(MAKE) VARIANT=release -j$(JOBS) all tests
-	$(MAKE) VARIANT=release -j1 check-layers check-install unit sim fd
+	$(MAKE) VARIANT=release -j1 check-layers check-install unit sim fd check-leaks
 	$(MAKE) VARIANT=asan -j$(JOBS) all tests
 	$(MAKE) VARIANT=asan -j1 unit sim fd
-	$(MAKE) check-leaks
 	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j$(JOBS) all tests)
 	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j1 fd)
 
