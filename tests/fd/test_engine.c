@@ -28,6 +28,7 @@
 
 #include "base/mem.h"
 #include "io/engine.h"
+#include "support/leak.h"
 
 /* Starting threads after a fork is what half of this is about. */
 __attribute__((visibility("default"))) const char *__tsan_default_options(void);
@@ -35,14 +36,13 @@ const char *__tsan_default_options(void) { return "die_after_fork=0"; }
 
 #define LIMIT_MS 10000		/* for what must happen */
 
-static int64_t live_before;
 
 static int setup(void **state)
 {
 	(void)state;
 	static const struct engine_hooks none;
 	engine_set_hooks(&none);
-	live_before = mem_test_live();
+	leak_setup(state);
 	return 0;
 }
 
@@ -50,7 +50,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	engine_stop(0);
-	return mem_test_live() == live_before ? 0 : -1;
+	return leak_teardown(state);
 }
 
 static int add_one(struct engine *e, void *arg)
@@ -222,7 +222,7 @@ static void engine_call__no_memory__enomem(void **state)
 	assert_int_equal(errno, ENOMEM);
 	mem_test_fail_nth(0);
 	assert_false(engine_running());
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	assert_int_equal(engine_call(add_one, &n), 1);
 }
 

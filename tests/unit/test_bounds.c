@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "endpoint/endpoint.h"
 #include "support/injscene.h"
+#include "support/leak.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -747,21 +748,7 @@ static void bounds__aead_limits(void **state)
 
 /* ---- main ------------------------------------------------------------------------------------------------ */
 
-static int no_leak(void **state)
-{
-	assert_int_equal(mem_test_live(), *(int64_t *)*state);
-	return 0;
-}
-
-static int remember(void **state)
-{
-	static int64_t live;
-	live = mem_test_live();
-	*state = &live;
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, remember, no_leak)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {

@@ -16,10 +16,10 @@
 #include "base/mem.h"
 #include "sock/config.h"
 #include "support/certs.h"
+#include "support/leak.h"
 
 static char dir[64];
 static char cert[128], key[128];
-static int64_t live;
 
 #define PIN "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF"
 
@@ -44,15 +44,13 @@ static int group_teardown(void **state)
 static int setup(void **state)
 {
 	sock_config_flush();
-	live = mem_test_live();
-	return 0;
+	return leak_setup(state);
 }
 
 static int teardown(void **state)
 {
 	sock_config_flush();
-	assert_true(mem_test_live() == live);
-	return 0;
+	return leak_teardown(state);
 }
 
 static struct qsock_config with_cert(void)
@@ -471,7 +469,7 @@ static void config_get__nth_allocation_fails__nothing_left(void **state)
 	uint64_t n = 1;
 	for (;; n++) {
 		sock_config_flush();
-		assert_true(mem_test_live() == live);
+		assert_int_equal(allocated(), 0);
 		mem_test_fail_nth(n);
 		errno = 0;
 		struct sock_config *c = sock_config_get(&in, true, &err);

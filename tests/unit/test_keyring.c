@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/mem.h"
 #include "crypto/keyring.h"
+#include "support/leak.h"
 #include "support/ossl_mem.h"
 
 enum { PTO = 100, BODY = 40 };
@@ -53,6 +53,7 @@ static void start(uint16_t suite, uint64_t update_after)
 
 static int setup(void **state)
 {
+	leak_setup(state);
 	start(SUITE_AES_128_GCM, 0);
 	return 0;
 }
@@ -61,7 +62,7 @@ static int teardown(void **state)
 {
 	keyring_fini(&a.kr);
 	keyring_fini(&b.kr);
-	return mem_test_live() == 0 ? 0 : -1;
+	return leak_teardown(state);
 }
 
 static int seal_at(struct side *s, enum level level, struct pkt *p)

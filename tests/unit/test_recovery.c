@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "recovery/recovery.h"
+#include "support/leak.h"
 
 #define MSS 1200
 #define MS UINT64_C(1000)
@@ -18,7 +19,6 @@ static struct recovery r;
 static struct recovery_env env;
 static struct ack_result out;
 static uint64_t now;
-static int64_t live_before;
 
 static void start(bool is_server)
 {
@@ -29,7 +29,7 @@ static void start(bool is_server)
 
 static int setup(void **state)
 {
-	live_before = mem_test_live();
+	leak_setup(state);
 	start(true);
 	return 0;
 }
@@ -37,7 +37,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	recovery_fini(&r);
-	return mem_test_live() == live_before ? 0 : -1;
+	return leak_teardown(state);
 }
 
 static void as_client(void)
@@ -709,10 +709,10 @@ static void recovery__loopback_bulk__trains_without_allocation(void **state)
 	assert_true(next > 400 * 30);	/* 30 packets in 60 us are 4.8 Gbit/s */
 	/* then idle: nothing is held */
 	assert_int_equal(recovery_deadline(&r), now + POOL_LINGER_US);
-	assert_true(mem_test_live() > live_before);
+	assert_true(allocated() > 0);
 	enum pn_space space;
 	assert_int_equal(fire(&space), RECOVERY_NONE);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	assert_true(recovery_deadline(&r) == UINT64_MAX);
 }
 

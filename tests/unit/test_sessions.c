@@ -18,26 +18,24 @@
 #include "base/mem.h"
 #include "sock/sock.h"
 #include "support/certs.h"
+#include "support/leak.h"
 
 static char dir[64], file[128];
 static struct sock_config in_memory = { .session_id = 1 };
 static struct sock_config in_file = { .session_id = 1, .session_file = file };
-static int64_t live;
 
 static int setup(void **state)
 {
 	testdir_make(dir);
 	snprintf(file, sizeof(file), "%s/sessions", dir);
-	live = mem_test_live();
-	return 0;
+	return leak_setup(state);
 }
 
 static int teardown(void **state)
 {
 	sessions_flush();
-	assert_true(mem_test_live() == live);
 	testdir_remove(dir);
-	return 0;
+	return leak_teardown(state);
 }
 
 static struct addr at(uint8_t last, uint16_t port)
@@ -378,7 +376,7 @@ static void sessions__nth_allocation_fails__nothing_lost_or_left(void **state)
 			expect(c, "a.example", a, "later");
 			expect(c, "old.example", a, "old");
 			sessions_flush();
-			assert_true(mem_test_live() == live);
+			assert_int_equal(allocated(), 0);
 			unlink(file);
 		}
 	}

@@ -10,11 +10,11 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "support/certs.h"
+#include "support/leak.h"
 #include "support/tlspair.h"
 #include "tls/backend.h"
 
 static char dir[64];
-static int64_t live_before;
 
 static struct tls_config *config(struct tls_settings s)
 {
@@ -328,20 +328,7 @@ static int teardown_all(void **state)
 	return 0;
 }
 
-static int setup(void **state)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	mem_test_fail_nth(0);
-	assert_int_equal(mem_test_live(), live_before);
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {

@@ -279,8 +279,8 @@ static void tparams_decode__random_bytes__never_out_of_range(void **state)
 	for (int i = 0; i < 100000; i++) {
 		uint8_t buf[64];
 		for (size_t k = 0; k < sizeof(buf); k++)
-			buf[k] = (uint8_t)(test_rand(&rnd) % (test_rand(&rnd) % 8 ? 20 : 256));
-		struct blob b = blob_copy(buf, test_rand(&rnd) % sizeof(buf));
+			buf[k] = (uint8_t)(splitmix64(&rnd) % (splitmix64(&rnd) % 8 ? 20 : 256));
+		struct blob b = blob_copy(buf, splitmix64(&rnd) % sizeof(buf));
 		struct tparams tp;
 		int e = tparams_decode(b.p, b.len, i % 2, &tp);
 		accepted += e == 0;
