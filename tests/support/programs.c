@@ -5,12 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <signal.h>
 
 #define MARK "--role"
 
@@ -47,39 +45,6 @@ pid_t role_start(const struct loopback *lb, const char *name, int *fd)
 	close(pair[1]);
 	*fd = pair[0];
 	return child;
-}
-
-/* A child has the memory of the parent's threads, but not the threads that would point to it. */
-static bool forked;
-int __lsan_is_turned_off(void);
-__attribute__((used, visibility("default"))) int __lsan_is_turned_off(void)
-{
-	return forked;
-}
-
-pid_t fork_limited(void)
-{
-	fflush(NULL);
-	pid_t child = fork();
-	assert_true(child >= 0);
-	if (!child) {
-		forked = true;
-		alarm(PROGRAM_LIMIT);
-	}
-	return child;
-}
-
-int wait_child(pid_t child)
-{
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return WIFSIGNALED(status) ? 256 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-void kill_child(pid_t child)
-{
-	kill(child, SIGKILL);
-	assert_int_equal(wait_child(child), 256 + SIGKILL);
 }
 
 bool say(int fd, char word)
