@@ -46,6 +46,16 @@ void scene_fini(struct scene *s)
 	connpair_fini(&s->p);
 }
 
+void each_side(enum level level, void (*run)(struct scene *s))
+{
+	for (int side = 0; side < 2; side++) {
+		struct scene s;
+		scene_init(&s, level, side);
+		run(&s);
+		scene_fini(&s);
+	}
+}
+
 void scene_send_new_cid(struct scene *s, uint64_t seq, const struct cid *cid, const uint8_t *token)
 {
 	uint8_t b[64];

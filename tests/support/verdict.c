@@ -36,6 +36,22 @@ void expect_open(struct scene *s, const char *rfc, const char *what)
 		explain(s, rfc, what);
 }
 
+void assert_open(const struct scene *s)
+{
+	const struct conn_error *e = conn_error(s->victim);
+	if (e->kind != CONN_ERR_NONE)
+		fail_msg("closed: kind %d code %#llx type %#llx: %s", e->kind, (unsigned long long)e->code,
+			 (unsigned long long)e->frame_type, e->reason);
+}
+
+void assert_closed(const struct scene *s, int qe)
+{
+	const struct conn_error *e = conn_error(s->victim);
+	if (e->kind == CONN_ERR_NONE || e->by_peer || e->code != qe_wire(qe))
+		fail_msg("kind %d by peer %d code %#llx: %s", e->kind, e->by_peer, (unsigned long long)e->code,
+			 e->reason);
+}
+
 unsigned verdicts_wrong(void)
 {
 	return wrong;

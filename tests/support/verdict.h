@@ -11,6 +11,9 @@
  * type. type: of the frame to blame; ANY_TYPE: whatever it says. rfc, what: for the message. */
 void expect_closed(struct scene *s, const char *rfc, const char *what, int qe, uint64_t type);
 void expect_open(struct scene *s, const char *rfc, const char *what);
+/* The same of this end only, and the test fails at once. */
+void assert_open(const struct scene *s);
+void assert_closed(const struct scene *s, int qe);
 unsigned verdicts_wrong(void);	/* in this test so far */
 
 /* Around every test; together with leak.h. */
