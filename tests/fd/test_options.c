@@ -23,24 +23,21 @@ static int conn[2] = { -1, -1 };
 static int setup(void **state)
 {
 	lb = *state;
-	loopback_defaults(lb);
-	return limit_setup(state);
+	return loopback_setup(state);
 }
 
 static void close_all(void)
 {
-	for (int i = 0; i < 2; i++)
-		if (conn[i] >= 0)
-			close(conn[i]);
+	close_both(conn);
 	if (lb->listener >= 0)
 		close(lb->listener);
-	lb->listener = conn[0] = conn[1] = -1;
+	lb->listener = -1;
 }
 
 static int teardown(void **state)
 {
-	close_all();
-	return limit_teardown(state);
+	close_both(conn);
+	return loopback_teardown(state);
 }
 
 static struct qsock_info info(int fd)

@@ -52,3 +52,15 @@ void in_child(void (*fn)(void))
 	}
 	assert_int_equal(wait_child(child), 0);
 }
+
+int limit_setup(void **state)
+{
+	alarm(PROGRAM_LIMIT);
+	return 0;
+}
+
+int limit_teardown(void **state)
+{
+	alarm(0);
+	return 0;
+}

@@ -26,4 +26,8 @@ void kill_child(pid_t child);
 /* fn, full of CHECKs, in a child that must come to its end. */
 void in_child(void (*fn)(void));
 
+/* cmocka's setup and teardown around every test: the limit. */
+int limit_setup(void **state);
+int limit_teardown(void **state);
+
 #endif

@@ -82,15 +82,3 @@ int fd_receive(int sock)
 		memcpy(&fd, CMSG_DATA(&control.h), sizeof(fd));
 	return fd;
 }
-
-int limit_setup(void **state)
-{
-	alarm(PROGRAM_LIMIT);
-	return 0;
-}
-
-int limit_teardown(void **state)
-{
-	alarm(0);
-	return 0;
-}

@@ -24,8 +24,4 @@ bool hear(int fd, char word);
 bool fd_send(int sock, int fd);
 int fd_receive(int sock);
 
-/* cmocka's setup and teardown around every test: the limit. */
-int limit_setup(void **state);
-int limit_teardown(void **state);
-
 #endif

@@ -10,12 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "sock/config.h"
 #include "support/certs.h"
+#include "support/child.h"
 #include "support/leak.h"
 
 static char dir[64];
@@ -387,16 +387,13 @@ static void config__fork_beside_threads__child_goes_on(void **state)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, get_and_put, NULL), 0);
 	for (int i = 0; i < 30; i++) {
-		pid_t child = fork();
+		pid_t child = fork_limited();
 		if (!child) {
-			alarm(20);
 			struct sock_config *found = sock_config_get(&in, false, &err);
 			sock_config_put(found);
 			_exit(found != c);
 		}
-		int status;
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_int_equal(status, 0);
+		assert_int_equal(wait_child(child), 0);
 	}
 	for (int i = 0; i < 2; i++) {
 		pthread_join(t[i], &ret);
