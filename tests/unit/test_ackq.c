@@ -1,3 +1,5 @@
+/* What has been received and must be acknowledged: when an ACK is due, what it says, and what is forgotten. RFC 9000
+ * 13.2 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

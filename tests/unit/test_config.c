@@ -1,3 +1,4 @@
+/* struct qsock_config becomes settings: defaults, what is refused with which line, and when two are the same object. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -26,18 +27,13 @@ static char cert[128], key[128];
 static int group_setup(void **state)
 {
 	testdir_make(dir);
+	*state = dir;
 	leaf_write(NULL, &(struct leaf_spec){ .san = "DNS:localhost" }, dir, "a");
 	leaf_write(NULL, &(struct leaf_spec){ .san = "DNS:other.example" }, dir, "b");
 	snprintf(cert, sizeof(cert), "%s", in_dir(dir, "a.crt"));
 	snprintf(key, sizeof(key), "%s", in_dir(dir, "a.key"));
 	setenv("XDG_CONFIG_HOME", dir, 1);
 	unsetenv("SSLKEYLOGFILE");
-	return 0;
-}
-
-static int group_teardown(void **state)
-{
-	testdir_remove(dir);
 	return 0;
 }
 
@@ -509,5 +505,5 @@ int main(void)
 		T(config_session_id__what_matters_to_a_server),
 		T(config_get__nth_allocation_fails__nothing_left),
 	};
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return cmocka_run_group_tests(tests, group_setup, testdir_teardown);
 }

@@ -1,3 +1,4 @@
+/* The process-wide table of stream credit: nothing is taken twice, and children of fork start with none. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

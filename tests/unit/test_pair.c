@@ -1,3 +1,5 @@
+/* The socketpair between application and engine: how it is held unwritable, how it ends, and that a dead engine reads
+ * as a reset. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

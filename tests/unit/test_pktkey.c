@@ -1,3 +1,5 @@
+/* Packet protection against RFC 9001 appendix A: packets byte for byte, masks, the next generation; nothing damaged
+ * opens. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -273,10 +273,7 @@ static void model_run(struct model *m)
 static void recvbuf_model__random_order__agree(void **st)
 {
 	struct model *m = malloc(sizeof(*m));
-	uint64_t seed = (uint64_t)time(NULL);
-	const char *env = getenv("SEED");
-	if (env)
-		seed = strtoull(env, NULL, 0);
+	uint64_t seed = test_seed((uint64_t)time(NULL));
 	for (int i = 0; i < 12; i++) {
 		print_message("seed %llu\n", (unsigned long long)(seed + i));
 		seed_state = seed + i;

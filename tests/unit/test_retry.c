@@ -1,3 +1,4 @@
+/* The tag of Retry, reset tokens and sealed boxes: vectors of RFC 9001 A.4, and nothing altered opens. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

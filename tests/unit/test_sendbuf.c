@@ -402,10 +402,7 @@ static void model_run(struct model *m, bool exact, int ops)
 static void sendbuf_model__random_acts__agree(void **st)
 {
 	struct model *m = malloc(sizeof(*m));
-	uint64_t seed = (uint64_t)time(NULL);
-	const char *env = getenv("SEED");
-	if (env)
-		seed = strtoull(env, NULL, 0);
+	uint64_t seed = test_seed((uint64_t)time(NULL));
 	for (int i = 0; i < 12; i++) {
 		print_message("seed %llu\n", (unsigned long long)(seed + i));
 		seed_state = seed + i;

@@ -1,3 +1,5 @@
+/* Records of sent packets and their pool: reused ones are empty, the pool is bounded, no memory leaves all as it was.
+ * */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

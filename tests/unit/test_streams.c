@@ -301,10 +301,7 @@ static void finish_ours(struct stream *s)
 /* Random frames and acts on streams of the peer; in the end all that was received is consumed, once. */
 static void streams_credit__random_lives__books_balance(void **st)
 {
-	uint64_t seed = (uint64_t)time(NULL);
-	const char *env = getenv("SEED");
-	if (env)
-		seed = strtoull(env, NULL, 0);
+	uint64_t seed = test_seed((uint64_t)time(NULL));
 	print_message("seed %llu\n", (unsigned long long)seed);
 	seed_state = seed;
 	for (uint64_t ord = 0; ord < 500; ord++) {

@@ -19,9 +19,7 @@ static char dir[64];
 
 static struct tls_config *config(struct tls_settings s)
 {
-	if (!s.is_server && !s.ca_file)
-		s.ca_file = in_dir(dir, "ca.crt");
-	return pair_config(s, dir, s.is_server && !s.certs ? "a.example" : NULL);
+	return pair_config_usual(s, dir);
 }
 
 static void tls__full_handshake__every_suite(void **state)
@@ -447,16 +445,11 @@ static int setup_all(void **state)
 {
 	struct ca *ca = ca_make("test CA");
 	testdir_make(dir);
+	*state = dir;
 	ca_write(ca, dir, "ca");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:a.example,DNS:b.example" }, dir, "a.example");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:big.example", .padding = 80000 }, dir, "big.example");
 	ca_free(ca);
-	return 0;
-}
-
-static int teardown_all(void **state)
-{
-	testdir_remove(dir);
 	return 0;
 }
 
@@ -484,5 +477,5 @@ int main(void)
 		T(tls__client_handshake_secret__with_server_hello),
 		T(tls__hello_retry__completes),
 	};
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, setup_all, testdir_teardown);
 }

@@ -395,6 +395,7 @@ static int setup_all(void **state)
 {
 	struct ca *ca = ca_make("test CA");
 	testdir_make(dir);
+	*state = dir;
 	ca_write(ca, dir, "ca");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:a.example" }, dir, "a");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:b.example" }, dir, "b");
@@ -404,12 +405,6 @@ static int setup_all(void **state)
 	text_write(dir, "broken.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
 	join("all.pem", (const char *const[]){ "a.key", "a.crt", "ca.crt" }, 3);
 	write_locked_key();
-	return 0;
-}
-
-static int teardown_all(void **state)
-{
-	testdir_remove(dir);
 	return 0;
 }
 
@@ -432,5 +427,5 @@ int main(void)
 		T(tls_config__keylog__lines_of_both_levels),
 		T(tls_config_new__every_allocation_fails_once__clean),
 	};
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, setup_all, testdir_teardown);
 }

@@ -18,9 +18,7 @@ static char dir[64];
 
 static struct tls_config *config(struct tls_settings s)
 {
-	if (!s.is_server && !s.ca_file)
-		s.ca_file = in_dir(dir, "ca.crt");
-	return pair_config(s, dir, s.is_server && !s.certs ? "a.example" : NULL);
+	return pair_config_usual(s, dir);
 }
 
 /* ---- resumption ---------------------------------------------------------- */
@@ -313,18 +311,13 @@ static int setup_all(void **state)
 {
 	struct ca *ca = ca_make("test CA");
 	testdir_make(dir);
+	*state = dir;
 	ca_write(ca, dir, "ca");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:a.example,DNS:b.example" }, dir, "a.example");
 	ca_free(ca);
 	ca = ca_make("other CA");
 	ca_write(ca, dir, "other-ca");
 	ca_free(ca);
-	return 0;
-}
-
-static int teardown_all(void **state)
-{
-	testdir_remove(dir);
 	return 0;
 }
 
@@ -343,5 +336,5 @@ int main(void)
 		T(tls_release__info_stays_and_tickets_still_come),
 		T(tls__every_allocation_fails_once__clean),
 	};
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, setup_all, testdir_teardown);
 }

@@ -307,6 +307,7 @@ static int setup_all(void **state)
 	struct ca *ca = ca_make("test CA"), *other = ca_make("other CA");
 	static const char names[] = "DNS:a.example,DNS:*.wild.example,IP:192.0.2.1,IP:2001:db8::1";
 	testdir_make(dir);
+	*state = dir;
 	ca_write(ca, dir, "ca");
 	ca_write(other, dir, "other-ca");
 	leaf_write(ca, &(struct leaf_spec){ .san = names }, dir, "named");
@@ -318,12 +319,6 @@ static int setup_all(void **state)
 	leaf_write(ca, &(struct leaf_spec){ .client = true, .from_s = -9000, .until_s = -3600 }, dir, "old-client");
 	ca_free(ca);
 	ca_free(other);
-	return 0;
-}
-
-static int teardown_all(void **state)
-{
-	testdir_remove(dir);
 	return 0;
 }
 
@@ -343,5 +338,5 @@ int main(void)
 		T(tls__certificate_by_sni__exact_wildcard_default),
 		T(tls__certificate_by_sni__first_is_default),
 	};
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, setup_all, testdir_teardown);
 }

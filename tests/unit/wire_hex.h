@@ -31,12 +31,4 @@ static inline struct blob blob_hex(const char *s)
 	return blob_copy(buf, unhex(s, buf, sizeof(buf)));
 }
 
-/* For splitmix64: TEST_SEED in the environment, or the fixed one. The same seed gives the same run; a test prints it when
- * it fails. */
-static inline uint64_t test_seed(uint64_t dflt)
-{
-	const char *s = getenv("TEST_SEED");
-	return s ? strtoull(s, NULL, 0) : dflt;
-}
-
 #endif
