@@ -141,7 +141,8 @@ static void record__with_any_descriptor__engine_goes_on(void **state)
 	assert_int_equal(write(dgram[1], "data", 4), 4);
 	const int fds[] = {
 		pipes[0], pipes[1], dgram[0], dgram[1], open("/", O_RDONLY), open("/proc/self/exe", O_RDONLY),
-		open("/dev/zero", O_RDWR), epoll_create1(0), socket(AF_INET, SOCK_STREAM, 0), socket(AF_INET, SOCK_DGRAM, 0),
+		open("/dev/zero", O_RDWR), epoll_create1(0), socket(AF_INET, SOCK_STREAM, 0),
+		socket(AF_INET, SOCK_DGRAM, 0),
 	};
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		assert_true(fds[i] >= 0);

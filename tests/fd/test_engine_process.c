@@ -1,5 +1,5 @@
-/* io/engine in a process that does as it likes: wake-ups under every treatment of SIGURG, signals to callers, forks at any
- * moment, exit. */
+/* io/engine in a process that does as it likes: wake-ups under every treatment of SIGURG, signals to callers, forks at
+ * any moment, exit. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

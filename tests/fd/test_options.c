@@ -96,7 +96,8 @@ static void client_cert__asked_for__checked(void **state)
 			struct qsock_error err;
 			loopback_listen(lb);
 			conn[0] = qsock_socket(AF_INET, SOCK_STREAM, 0);
-			assert_int_equal(qsock_setsockopt(conn[0], SOL_QUIC, QSOCK_CONFIG, &lb->client, sizeof(lb->client)), 0);
+			assert_int_equal(qsock_setsockopt(conn[0], SOL_QUIC, QSOCK_CONFIG, &lb->client,
+							  sizeof(lb->client)), 0);
 			if (!qsock_connect(conn[0], (struct sockaddr *)&lb->addr, sizeof(lb->addr))) {
 				wait_for(conn[0], POLLIN);
 				assert_int_equal(qsock_accept_stream(conn[0], 0), -1);

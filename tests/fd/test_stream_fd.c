@@ -1,5 +1,5 @@
-/* A stream is a descriptor: words both ways, half-close, resets, bulk and back-pressure, the stream limit, children, exit; and
- * whatever is done to descriptors, others go on. The test_promise_ programs ask further. */
+/* A stream is a descriptor: words both ways, half-close, resets, bulk and back-pressure, the stream limit, children,
+ * exit; and whatever is done to descriptors, others go on. The test_promise_ programs ask further. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -371,8 +371,8 @@ static void exit__lingers_until_everything_is_delivered(void **state)
 	close(c);
 }
 
-/* Truncation never looks like an end of file: the killed program's peer notices by the idle timeout, or sooner by ICMP if
- * it had something to say. */
+/* Truncation never looks like an end of file: the killed program's peer notices by the idle timeout, or sooner by ICMP
+ * if it had something to say. */
 static void killed__peer_reads_econnreset(void **state)
 {
 	struct qsock_error err;

@@ -16,7 +16,8 @@ struct loopback {
 	struct sockaddr_in addr;	/* of the listener */
 	int listener;
 };
-/* For cmocka, around all tests: *state is a struct loopback. At the end nothing of the engine or the library is left. */
+/* For cmocka, around all tests: *state is a struct loopback. At the end nothing of the engine or the library is
+ * left. */
 int loopback_group_setup(void **state);
 int loopback_group_teardown(void **state);
 /* Around every test: configurations as at the start, no listener, and a limit of time. */

@@ -1,5 +1,5 @@
-/* Kernels and sandboxes that refuse: system calls that fail from now on, in this process and what it starts. There is no
- * way back, so it is for a child (child.h); exits when it cannot be done. */
+/* Kernels and sandboxes that refuse: system calls that fail from now on, in this process and what it starts. There is
+ * no way back, so it is for a child (child.h); exits when it cannot be done. */
 #ifndef SUPPORT_SANDBOX_H
 #define SUPPORT_SANDBOX_H
 

@@ -1,5 +1,5 @@
-/* How a scene's victim judged what it was sent. A test looks at all of its inputs before it fails: each wrong verdict is
- * printed and counted, and the teardown fails if there was one. */
+/* How a scene's victim judged what it was sent. A test looks at all of its inputs before it fails: each wrong verdict
+ * is printed and counted, and the teardown fails if there was one. */
 #ifndef SUPPORT_VERDICT_H
 #define SUPPORT_VERDICT_H
 

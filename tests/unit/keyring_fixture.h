@@ -1,4 +1,5 @@
-/* Two keyrings, client and server of one connection, that exchange packets at the times of a clock that the test moves. */
+/* Two keyrings, client and server of one connection, that exchange packets at the times of a clock that the test
+ * moves. */
 #ifndef TEST_KEYRING_FIXTURE_H
 #define TEST_KEYRING_FIXTURE_H
 

@@ -1,5 +1,5 @@
-/* A recovery by itself, before every test that of a server: packets are sent and acknowledged at the times of a clock that
- * the test moves. */
+/* A recovery by itself, before every test that of a server: packets are sent and acknowledged at the times of a clock
+ * that the test moves. */
 #ifndef TEST_RECOVERY_FIXTURE_H
 #define TEST_RECOVERY_FIXTURE_H
 
@@ -77,7 +77,8 @@ static inline void send(enum pn_space space, int n)
 		send_kind(space, DATA);
 }
 
-static inline int ack_ranges(enum pn_space space, const struct range *v, size_t n, uint64_t delay_us, const uint64_t *ecn)
+static inline int ack_ranges(enum pn_space space, const struct range *v, size_t n, uint64_t delay_us,
+			     const uint64_t *ecn)
 {
 	static uint8_t buf[4096];
 	struct rangeset rs;

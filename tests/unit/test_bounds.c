@@ -1,5 +1,5 @@
-/* What a hostile peer may make us hold or do: each attack of a frame-injecting peer against the named cap, with memory and
- * answers counted. Strangers are in test_strangers.c. */
+/* What a hostile peer may make us hold or do: each attack of a frame-injecting peer against the named cap, with memory
+ * and answers counted. Strangers are in test_strangers.c. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

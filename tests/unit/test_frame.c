@@ -542,7 +542,8 @@ static void frame_write_stream_header__any_room__fits_exactly(void **state)
 {
 	static const struct { uint64_t id, off; size_t len; bool fin; } cases[] = {
 		{ 0, 0, 100, true }, { 400, 70000, 100, false }, { 4, 1, 0, true }, { 8, 0, 0, false },
-		{ 4, 16384, 20000, true }, { 4, 5, 63, true }, { 4, 5, 64, true }, { VARINT_MAX, VARINT_MAX - 1, 1, true },
+		{ 4, 16384, 20000, true }, { 4, 5, 63, true }, { 4, 5, 64, true },
+		{ VARINT_MAX, VARINT_MAX - 1, 1, true },
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		for (size_t room = 0; room < 20100; room += room < 400 ? 1 : 13) {
@@ -582,7 +583,9 @@ static void frame_write_stream_header__any_room__fits_exactly(void **state)
 
 static void frame_write_crypto_header__any_room__fits_exactly(void **state)
 {
-	static const struct { uint64_t off; size_t len; } cases[] = { { 0, 1 }, { 0, 1000 }, { 70000, 300 }, { 64, 64 } };
+	static const struct { uint64_t off; size_t len; } cases[] = {
+		{ 0, 1 }, { 0, 1000 }, { 70000, 300 }, { 64, 64 },
+	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		for (size_t room = 0; room < 1100; room++) {
 			uint8_t *buf = malloc(room + 1);
@@ -664,7 +667,8 @@ static void frame_decode__random_bytes__safe_and_progressing(void **state)
 	for (int i = 0; i < 100000; i++) {
 		uint8_t buf[64];
 		for (size_t k = 0; k < sizeof(buf); k++)
-			buf[k] = (uint8_t)(splitmix64(&rnd) >> (splitmix64(&rnd) % 8 ? 60 : 56));	/* mostly small numbers */
+			/* mostly small numbers */
+			buf[k] = (uint8_t)(splitmix64(&rnd) >> (splitmix64(&rnd) % 8 ? 60 : 56));
 		buf[0] = (uint8_t)(splitmix64(&rnd) % 0x20);
 		struct blob b = blob_copy(buf, 1 + splitmix64(&rnd) % sizeof(buf));
 		struct rd r = rd_of(b.p, b.len);

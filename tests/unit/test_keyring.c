@@ -1,5 +1,5 @@
-/* Keys of each level, the limits of their use (RFC 9001 6.6), their memory, and what is left when there is none. Updates
- * are in test_key_update.c. */
+/* Keys of each level, the limits of their use (RFC 9001 6.6), their memory, and what is left when there is none.
+ * Updates are in test_key_update.c. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

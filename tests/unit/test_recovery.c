@@ -1,5 +1,5 @@
-/* Acknowledgement, loss, RTT samples and the PTO as RFC 9002 wants them, in all three packet number spaces; and the books
- * stay right whatever a peer does. The window is in test_recovery_congestion.c. */
+/* Acknowledgement, loss, RTT samples and the PTO as RFC 9002 wants them, in all three packet number spaces; and the
+ * books stay right whatever a peer does. The window is in test_recovery_congestion.c. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

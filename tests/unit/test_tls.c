@@ -22,6 +22,11 @@ static struct tls_config *config(struct tls_settings s)
 	return pair_config_usual(s, dir);
 }
 
+static struct tls_config *plain(bool is_server)
+{
+	return config((struct tls_settings){ .is_server = is_server });
+}
+
 static void tls__full_handshake__every_suite(void **state)
 {
 	static const uint16_t suites[] = { 0x1301, 0x1302, 0x1303 };
@@ -90,7 +95,7 @@ static void tls_recv__any_chunk_size__completes(void **state)
 static void tls_recv__wrong_level__protocol_violation(void **state)
 {
 	static const enum level wrong[] = { LEVEL_EARLY, LEVEL_HANDSHAKE, LEVEL_APP };
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	for (size_t i = 0; i < 3; i++) {
 		struct pair p;
 		pair_init(&p, c, s, "a.example");
@@ -116,7 +121,7 @@ static void tls_recv__wrong_level__protocol_violation(void **state)
 /* RFC8446 5.1 */
 static void tls_recv__bytes_behind_last_message__refused(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	for (int where = 0; where < 3; where++) {
 		struct pair p;
 		struct piece x;
@@ -130,7 +135,8 @@ static void tls_recv__bytes_behind_last_message__refused(void **state)
 		}
 		assert_int_equal(recv_with_tail(p.server.t, &x, 0), 0);
 		assert_true(side_take(&p.server, &x));	/* ServerHello */
-		assert_int_equal(recv_with_tail(p.client.t, &x, where == 1 ? 5 : 0), where == 1 ? QE_PROTOCOL_VIOLATION : 0);
+		assert_int_equal(recv_with_tail(p.client.t, &x, where == 1 ? 5 : 0),
+				 where == 1 ? QE_PROTOCOL_VIOLATION : 0);
 		if (where == 2) {
 			while (tls_state(p.client.t) == TLS_RUNNING && side_take(&p.server, &x))
 				assert_int_equal(recv_with_tail(p.client.t, &x, 0), 0);
@@ -147,7 +153,7 @@ static void tls_recv__bytes_behind_last_message__refused(void **state)
 /* RFC9001 8.4 */
 static void tls_recv__session_id__protocol_violation(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	for (size_t chunk = 1; chunk < 4000; chunk += 3998) {
 		struct pair p;
 		int e = 0;
@@ -176,7 +182,7 @@ static void tls_recv__session_id__protocol_violation(void **state)
 
 static void tls_recv__bad_finished__decrypt_error(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	struct piece x;
 	pair_init(&p, c, s, "a.example");
@@ -197,7 +203,7 @@ static void tls_recv__bad_finished__decrypt_error(void **state)
 /* A ClientHello damaged anywhere is refused or answered, never worse. */
 static void tls_recv__damaged_hello__no_harm(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	struct piece hello, x;
 	pair_init(&p, c, s, "a.example");
@@ -307,7 +313,7 @@ static void tls__server_with_bad_alpn__client_refuses(void **state)
 /* RFC9001 8.2 */
 static void tls__client_without_params__missing_extension(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	struct piece hello;
 	pair_init(&p, c, s, "a.example");
@@ -326,7 +332,7 @@ static void tls__client_without_params__missing_extension(void **state)
 
 static void tls__server_without_params__missing_extension(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	pair_init(&p, c, s, "a.example");
 	mem_free(p.server.t->params);
@@ -363,7 +369,7 @@ static void tls__params_refused__code_is_kept(void **state)
 
 static void tls__no_common_group__handshake_failure(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	SSL_CTX_set1_groups_list(c->ctx, "X25519");
 	SSL_CTX_set1_groups_list(s->ctx, "P-256");
 	handshake_fails(c, s, true, 0x128);
@@ -409,7 +415,8 @@ static void tls__client_handshake_secret__with_server_hello(void **state)
 			assert_true(pair_handshake(&p));
 			assert_true(p.client.hs_tx_before_flight);
 			assert_int_equal(p.client.secret[LEVEL_HANDSHAKE][1].times, 1);
-			assert_memory_equal(p.client.secret[LEVEL_HANDSHAKE][1].b, p.server.secret[LEVEL_HANDSHAKE][0].b, 32);
+			assert_memory_equal(p.client.secret[LEVEL_HANDSHAKE][1].b,
+					    p.server.secret[LEVEL_HANDSHAKE][0].b, 32);
 			pair_fini(&p);
 			tls_config_unref(c);
 			tls_config_unref(s);

@@ -279,7 +279,8 @@ static void selfsigned__race__one_wins(void **state)
 		close(go[1]);
 		if (read(go[0], &c, 1) != 0)	/* until all are there */
 			_exit(1);
-		struct tls_config *cfg = build((struct tls_settings){ .is_server = true, .self_signed_dir = where }, err);
+		struct tls_settings set = { .is_server = true, .self_signed_dir = where };
+		struct tls_config *cfg = build(set, err);
 		_exit(cfg && write(out[1], cfg->pin, 32) == 32 ? 0 : 1);
 	}
 	close(go[0]);
@@ -343,7 +344,8 @@ static void tls_config_new__every_allocation_fails_once__clean(void **state)
 	};
 	uint8_t pins[1][32] = { { 1 } };
 	struct tls_settings rows[] = {
-		{ .is_server = true, .certs = f, .cert_count = 2, .verify = TLS_VERIFY_REQUIRE, .ca_file = in_dir(dir, "a.crt") },
+		{ .is_server = true, .certs = f, .cert_count = 2, .verify = TLS_VERIFY_REQUIRE,
+		  .ca_file = in_dir(dir, "a.crt") },
 		{ .is_server = true, .self_signed_dir = in_dir(dir, "served") },
 		{ .pins = (const uint8_t (*)[32])pins, .pin_count = 1 },
 	};

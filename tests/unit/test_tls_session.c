@@ -21,6 +21,11 @@ static struct tls_config *config(struct tls_settings s)
 	return pair_config_usual(s, dir);
 }
 
+static struct tls_config *plain(bool is_server)
+{
+	return config((struct tls_settings){ .is_server = is_server });
+}
+
 /* ---- resumption ---------------------------------------------------------- */
 
 static void take_session(struct tls_config *c, struct tls_config *s, uint8_t *blob, size_t *len)
@@ -64,7 +69,7 @@ static void assert_no_certificate(struct tls_config *s, const uint8_t *blob, siz
 
 static void tls__session__resumes(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	uint8_t blob[8192];
 	size_t len, params_len;
 	const uint8_t *params;
@@ -88,7 +93,7 @@ static void tls__session__resumes(void **state)
 static void tls__session__resumes_under_other_suite(void **state)
 {
 	static const uint16_t chacha[] = { 0x1303 }, aes256[] = { 0x1302 };
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct tls_config *c3 = config((struct tls_settings){ .suites = chacha, .suite_count = 1 });
 	struct tls_config *c2 = config((struct tls_settings){ .suites = aes256, .suite_count = 1 });
 	uint8_t blob[8192];
@@ -108,7 +113,7 @@ static void tls__session__resumes_under_other_suite(void **state)
 static void tls__session__foreign_or_broken_is_ignored(void **state)
 {
 	static const char *const other_alpn[] = { "other", "hq" }, *const both[] = { "hq", "other" };
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct tls_config *s2 = config((struct tls_settings){ .is_server = true });
 	struct tls_config *insecure = config((struct tls_settings){ .verify = TLS_VERIFY_INSECURE });
 	uint8_t blob[8192], copy[8192];
@@ -182,7 +187,7 @@ static void tls__no_tickets__none_come(void **state)
 
 static void tls__flood_of_tickets__capped(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	SSL_CTX_set_num_tickets(s->ctx, 40);
 	pair_init(&p, c, s, "a.example");
@@ -211,7 +216,7 @@ static void tls_recv__post_handshake_message__refused(void **state)
 		{ false, { 20, 0, 0, 1, 0 }, QE_TLS(10) },	/* Finished again */
 		{ false, { 13, 0, 0, 1, 0 }, QE_PROTOCOL_VIOLATION },	/* CertificateRequest */
 	};
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		for (size_t chunk = 1; chunk <= 5; chunk += 4) {
 			struct pair p;
@@ -232,7 +237,7 @@ static void tls_recv__post_handshake_message__refused(void **state)
 
 static void tls_release__info_stays_and_tickets_still_come(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	struct piece ticket = { 0 };
 	pair_init(&p, c, s, "a.example");
@@ -281,7 +286,7 @@ static void tls_release__info_stays_and_tickets_still_come(void **state)
 
 static void tls__every_allocation_fails_once__clean(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	uint8_t blob[8192];
 	size_t len;
 	take_session(c, s, blob, &len);

@@ -58,7 +58,8 @@ static void tls_verify__by_ca_and_name__table(void **state)
 		pair_init(&p, c, s, rows[i].name);
 		bool ok = pair_handshake(&p);
 		if (ok != !rows[i].code || (!ok && qe_wire(p.client.error) != rows[i].code))
-			fail_msg("row %zu: code 0x%x, %s", i, (unsigned)qe_wire(p.client.error), tls_error_text(p.client.t));
+			fail_msg("row %zu: code 0x%x, %s", i, (unsigned)qe_wire(p.client.error),
+				 tls_error_text(p.client.t));
 		if (!strstr(tls_error_text(p.client.t), rows[i].text) ||
 		    !strstr(tls_info(p.client.t)->verify_text, rows[i].text))
 			fail_msg("row %zu: \"%s\"", i, tls_error_text(p.client.t));
@@ -194,7 +195,8 @@ static void tls_verify__client_certificate__table(void **state)
 	uint8_t pin[1][32], client_pin[32];
 	get_pin("self", pin[0]);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct tls_settings ss = { .is_server = true, .verify = rows[i].verify, .ca_file = in_dir(dir, "ca.crt") };
+		struct tls_settings ss = { .is_server = true, .verify = rows[i].verify,
+					   .ca_file = in_dir(dir, "ca.crt") };
 		if (rows[i].pinned) {
 			ss.pins = (const uint8_t (*)[32])pin;
 			ss.pin_count = 1;

@@ -132,8 +132,8 @@ static void tparams_decode__values_at_and_over_their_limits__accepted_or_refused
 static void tparams_decode__rfc9001_client_hello__fields(void **state)
 {
 	struct tparams tp;
-	assert_int_equal(decode("0408ffffffffffffffff05048000ffff07048000ffff0801100104800075300901100f088394c8f03e515708"
-				"06048000ffff", false, &tp), 0);
+	assert_int_equal(decode("0408ffffffffffffffff05048000ffff07048000ffff080110010480007530090110"
+				"0f088394c8f03e51570806048000ffff", false, &tp), 0);
 	assert_int_equal(tp.max_data, VARINT_MAX);
 	assert_int_equal(tp.max_stream_data_bidi_local, 65535);
 	assert_int_equal(tp.max_stream_data_bidi_remote, 65535);
