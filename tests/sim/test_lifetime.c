@@ -164,9 +164,8 @@ static void close__application__code_and_reason_arrive(void **state)
 		uint64_t code;
 		const char *reason;
 	} rows[] = {
-			{ 0, "" }, { 42, "that was all" }, { (UINT64_C(1) << 62) - 1, "largest code" },
-			{ 1, long_reason },
-		};
+		{ 0, "" }, { 42, "that was all" }, { (UINT64_C(1) << 62) - 1, "largest code" }, { 1, long_reason },
+	};
 
 	memset(long_reason, 'r', sizeof(long_reason) - 1);
 	for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(*rows); i++) {
