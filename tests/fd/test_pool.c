@@ -19,8 +19,8 @@
 
 #include "sock/api.h"
 #include "support/loopback.h"
-#include "support/oldkernel.h"
 #include "support/programs.h"
+#include "support/sandbox.h"
 
 #define ALPN "pool-test"
 

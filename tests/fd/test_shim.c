@@ -23,10 +23,10 @@
 #include <unistd.h>
 
 #include "preload/shim.h"
-#include "support/leaks.h"
+#include "support/child.h"
 #include "support/loopback.h"
-#include "support/oldkernel.h"
 #include "support/programs.h"
+#include "support/sandbox.h"
 
 #define TCP_PORT_FROM 61000	/* QSOCK_TCP_PORTS below */
 

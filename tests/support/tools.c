@@ -17,7 +17,7 @@
 
 #include "support/certs.h"
 #include "support/loopback.h"
-#include "support/oldkernel.h"
+#include "support/sandbox.h"
 #include "support/programs.h"
 
 const char *__tsan_default_suppressions(void);

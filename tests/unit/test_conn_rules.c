@@ -9,15 +9,14 @@
 #include "base/mem.h"
 #include "conn/conn_int.h"
 #include "support/connpair.h"
+#include "support/leak.h"
 
 /* ---- help ---------------------------------------------------------------- */
-
 
 static bool drop_to_client(struct connpair *p, bool to_server, uint8_t *data, size_t len)
 {
 	return !to_server;
 }
-
 
 /* One poll of one connection, outside the pair's network. Returns the bytes of what it sent. */
 static size_t poll_once(struct connpair *p, struct conn *c, uint8_t buf[65536])
@@ -553,23 +552,34 @@ static void conn_data_blocked__credit_ends_before_a_packet_begins__is_sent(void 
 	connpair_fini(&p);
 }
 
+/* Who is tx_waiting waits for an acknowledgement, so something has to be under way. */
+static void conn_stream_claim__no_memory__waits_only_for_what_will_come(void **state)
+{
+	struct connpair p;
+	struct stream *s;
+	struct iovec iov;
+	int n;
+	connpair_init(&p, 22);
+	connpair_handshake(&p);
+	assert_int_equal(conn_stream_open(p.client, DIR_BIDI, &s), 0);
+	mem_test_fail_nth(1);
+	assert_int_equal(conn_stream_claim(p.client, s, 1, &iov, 1, &n), 0);
+	mem_test_fail_nth(0);
+	assert_false(s->tx_waiting);
+	for (int i = 0; !s->tx_waiting; i++) {
+		assert_true(i < 1000);
+		mem_test_fail_nth(i ? 1 : 0);
+		size_t got = conn_stream_claim(p.client, s, 1000, &iov, 1, &n);
+		mem_test_fail_nth(0);
+		conn_stream_commit(p.client, s, got);
+	}
+	assert_true(sendbuf_held(&s->sb) > 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
-static int no_leak(void **state)
-{
-	assert_int_equal(mem_test_live(), *(int64_t *)*state);
-	return 0;
-}
-
-static int remember(void **state)
-{
-	static int64_t live;
-	live = mem_test_live();
-	*state = &live;
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, remember, no_leak)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {
@@ -595,6 +605,7 @@ int main(void)
 		T(conn_ack_delay__packet_waited_for_keys__wait_is_included),
 		T(conn_out_of_memory__any_allocation__no_crash_no_leak),
 		T(conn_data_blocked__credit_ends_before_a_packet_begins__is_sent),
+		T(conn_stream_claim__no_memory__waits_only_for_what_will_come),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
