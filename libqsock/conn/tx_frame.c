@@ -111,12 +111,12 @@ static int fill_new_token(struct conn *c, struct build *b)
 
 static int fill_cids(struct conn *c, struct build *b)
 {
-	struct local_cid *l;
+	const struct local_cid *l;
 	uint64_t seq;
 	int e = 0;
 	while (!e && (l = local_cids_next_unsent(&c->lcids)) &&
 	       frame_write_new_connection_id(&b->w, l->seq, 0, &l->cid, l->token)) {
-		l->want_send = false;
+		local_cids_on_sent(&c->lcids, l->seq);
 		e = NOTE(b, .retx = RETX_NEW_CONNECTION_ID, .id = l->seq);
 	}
 	while (!e && wr_left(&b->w) >= 9 && remote_cids_next_retire(&c->rcids, &seq)) {
