@@ -64,6 +64,9 @@ static int on_peer_params(void *arg, const uint8_t *data, size_t len)
 	c->lcids.peer_limit = p->active_cid_limit;
 	if (p->has_reset_token)
 		remote_cids_set_first_token(&c->rcids, p->reset_token);
+	/* We do not move to a preferred address, but its id is number 1 all the same. RFC 9000 5.1.1, 18.2 */
+	if (p->has_preferred && remote_cids_on_new(&c->rcids, 1, 0, &p->preferred.cid, p->preferred.token))
+		return QE_TRANSPORT_PARAMETER;
 	if (p->max_udp_payload < c->mss)
 		c->mss = (uint32_t)p->max_udp_payload;
 	streams_set_peer(&c->streams, p);
