@@ -20,6 +20,7 @@
 #define CONN_CID_EVENTS 32	/* all ids retired and issued anew, and the handshake's */
 #define CONN_OUR_ACK_DELAY_US 25000
 #define CONN_ACK_EXPONENT 3
+#define CONN_ACK_EXPONENT_DEFAULT 3	/* RFC 9000 18.2 */
 #define CONN_NOISE_FREE 8	/* frames of one packet that bring nothing forward and are not counted; RFC 9000 21.9 */
 #define CONN_NOISE_PER_S 330	/* of the others */
 #define CONN_NOISE_BURST 10000

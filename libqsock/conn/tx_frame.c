@@ -57,7 +57,7 @@ static void fill_ack(struct conn *c, struct build *b, uint64_t now_us)
 	struct ackq *q = &c->ackq[space];
 	if (!ackq_owed(q) && !ackq_due(q, now_us))
 		return;
-	uint64_t delay = ackq_delay_field(q, now_us, space == SPACE_APP ? CONN_ACK_EXPONENT : 3);
+	uint64_t delay = ackq_delay_field(q, now_us, space == SPACE_APP ? CONN_ACK_EXPONENT : CONN_ACK_EXPONENT_DEFAULT);
 	if (!frame_write_ack(&b->w, &q->got, delay, ackq_has_ecn(q) ? q->ecn : NULL, ACK_RANGES_SENT))
 		return;
 	b->sp->acks_up_to = q->largest;

@@ -493,6 +493,45 @@ static void conn_ack_delay__packet_waited_for_keys__wait_is_included(void **stat
 	connpair_fini(&p);
 }
 
+static void spoil(const uint8_t *data, size_t len, enum packet_type type, unsigned *count)
+{
+	struct rd r = rd_of(data, len);
+	struct packet pkt;
+	while (rd_left(&r)) {
+		if (packet_parse(&r, 8, &pkt) || pkt.type != type)
+			continue;
+		((uint8_t *)pkt.start)[pkt.len - 1] ^= 1;
+		*count += 1;
+	}
+}
+
+/* What the server sends first has no Initial that can be read, what it sends by its first PTO nothing else. */
+static bool handshake_before_its_keys(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *spoiled = p->filter_arg;
+	bool is_late = p->server && p->server->rec.pto_count;
+	if (!to_server && !p->established[0])
+		spoil(data, len, is_late ? PACKET_HANDSHAKE : PACKET_INITIAL, &spoiled[is_late]);
+	return false;
+}
+
+/* The client's ACK of the first flight waited for keys: it is no round trip of a second. */
+static void conn_ack_delay__peer_waited_for_keys__taken_off(void **state)
+{
+	struct connpair p;
+	unsigned spoiled[2] = { 0 };
+	connpair_init(&p, 23);
+	p.filter = handshake_before_its_keys;
+	p.filter_arg = spoiled;
+	connpair_start(&p);
+	for (int i = 0; i < 3000 && !p.established[1]; i++)
+		connpair_run(&p, p.now_us + 1000);
+	assert_true(p.established[1] && spoiled[0] && spoiled[1]);
+	/* RFC9002 5.3-9 */
+	assert_in_range(p.server->rec.rtt.smoothed_us, 2 * p.delay_us, 3 * p.delay_us);
+	connpair_fini(&p);
+}
+
 /* ---- memory --------------------------------------------------------------- */
 
 /* Whatever allocation fails, both ends live on or end cleanly. From the first answer on: before there is nobody. */
@@ -593,6 +632,7 @@ int main(void)
 		T(conn_deadline__handshake_held_back_by_pacer__is_the_pacers),
 		T(conn_spin_bit__not_in_use__says_nothing),
 		T(conn_ack_delay__packet_waited_for_keys__wait_is_included),
+		T(conn_ack_delay__peer_waited_for_keys__taken_off),
 		T(conn_out_of_memory__any_allocation__no_crash_no_leak),
 		T(conn_data_blocked__credit_ends_before_a_packet_begins__is_sent),
 	};
