@@ -21,6 +21,7 @@
 #define CONN_OUR_ACK_DELAY_US 25000
 #define CONN_ACK_EXPONENT 3
 #define CONN_ACK_EXPONENT_DEFAULT 3	/* RFC 9000 18.2 */
+#define CONN_PROBES 2		/* datagrams sent on a PTO; RFC 9002 6.2.4 */
 #define CONN_NOISE_FREE 8	/* frames of one packet that bring nothing forward and are not counted; RFC 9000 21.9 */
 #define CONN_NOISE_PER_S 330	/* of the others */
 #define CONN_NOISE_BURST 10000
@@ -166,8 +167,8 @@ int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_
 /* retx.c: what becomes of frames whose packet was acknowledged or lost */
 void retx_acked(struct conn *c, const struct sent_list *l);
 void retx_lost(struct conn *c, const struct sent_list *l);
-/* Queue again what the oldest unacknowledged packets of a space carry (PTO). */
-void retx_probe(struct conn *c, enum pn_space space);
+/* Queue again what the oldest unacknowledged packet of a space carries. false: none is left to be repeated. */
+bool retx_probe(struct conn *c, enum pn_space space);
 
 /* tx_frame.c: fill one packet */
 struct build {

@@ -109,16 +109,12 @@ static void handshake_timeout(struct conn *c, uint64_t now_us)
 	close_begin(c, &err, now_us);
 }
 
-/* Two in the space whose timer it was, and one in others that wait too: the peer may only have keys for these.
- * RFC 9002 6.2.4 */
+/* Two datagrams, with what waits in other spaces too: the peer may only have keys for these. RFC 9002 6.2.4 */
 static void want_probes(struct conn *c, enum pn_space space)
 {
-	for (int s = 0; s < SPACE_COUNT; s++) {
-		if (s != (int)space && !c->rec.space[s].eliciting_in_flight)
-			continue;
-		c->probes[s] = s == (int)space ? 2 : 1;
-		retx_probe(c, s);
-	}
+	for (int s = 0; s < SPACE_COUNT; s++)
+		if (s == (int)space || c->rec.space[s].eliciting_in_flight)
+			c->probes[s] = CONN_PROBES;
 }
 
 static void recovery_timeout(struct conn *c, uint64_t now_us)

@@ -19,6 +19,14 @@ static bool app_control_pending(struct conn *c)
 	       !TAILQ_EMPTY(&ss->want) || local_cids_next_unsent(&c->lcids) || remote_cids_retire_pending(&c->rcids);
 }
 
+static bool content_pending(struct conn *c, enum level level)
+{
+	if (sendbuf_pending(&c->crypto[level].tx, CONN_NEVER))
+		return true;
+	/* In this order: looking for data may show that DATA_BLOCKED is due. */
+	return level == LEVEL_APP && (streams_next_sendable(&c->streams) || app_control_pending(c));
+}
+
 bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us)
 {
 	enum pn_space space = level_space(level);
@@ -26,12 +34,7 @@ bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us)
 		return false;
 	if (ackq_due(&c->ackq[space], now_us))
 		return true;
-	if (congested)
-		return false;
-	if (c->probes[space] || sendbuf_pending(&c->crypto[level].tx, CONN_NEVER))
-		return true;
-	/* In this order: looking for data may show that DATA_BLOCKED is due. */
-	return level == LEVEL_APP && (streams_next_sendable(&c->streams) || app_control_pending(c));
+	return !congested && (c->probes[space] || content_pending(c, level));
 }
 
 /* ---- notes --------------------------------------------------------------- */
@@ -239,6 +242,15 @@ static int fill_streams(struct conn *c, struct build *b)
 	return 0;
 }
 
+/* Probes of higher spaces go into the same datagrams, as far as they fit: they may not make more of them. */
+static void probe_written(struct conn *c, enum pn_space space)
+{
+	c->probes[space]--;
+	for (int s = space + 1; s < SPACE_COUNT; s++)
+		if (c->probes[s] > c->probes[space] + 1)
+			c->probes[s] = c->probes[space] + 1;
+}
+
 int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us)
 {
 	enum pn_space space = level_space(b->level);
@@ -246,6 +258,9 @@ int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us)
 	fill_ack(c, b, now_us);
 	if (congested)
 		return 0;
+	/* A probe carries what is new, else what is oldest; a PING would bring nothing forward. RFC 9002 6.2.4 */
+	while (c->probes[space] && !content_pending(c, b->level) && retx_probe(c, space))
+		;
 	if (b->level == LEVEL_APP)
 		e = fill_control(c, b);
 	if (!e)
@@ -260,7 +275,7 @@ int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us)
 		if (b->level == LEVEL_APP)
 			c->want_ping = false;
 		if (c->probes[space])
-			c->probes[space]--;
+			probe_written(c, space);
 	}
 	return 0;
 }

@@ -225,6 +225,61 @@ static void conn_pto__initial_and_handshake_in_flight__both_are_probed(void **st
 	connpair_fini(&p);
 }
 
+/* Of all that the server sends only the second probe arrives. */
+static bool second_probe_only(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *count = p->filter_arg;
+	if (to_server || !p->server->rec.pto_count)
+		return !to_server;
+	return ++*count != 2;
+}
+
+static void conn_pto__initial_in_flight__each_datagram_brings_it(void **state)
+{
+	struct connpair p;
+	unsigned count = 0;
+	half_way(&p, 24);
+	p.server->amplify.validated = true;
+	p.filter = second_probe_only;
+	p.filter_arg = &count;
+	/* RFC9002 6.2.4-2, -9 */
+	connpair_run(&p, recovery_deadline(&p.server->rec) + p.delay_us);
+	assert_int_equal(count, CONN_PROBES);
+	assert_true(pktkey_ready(&p.client->keys.rx[LEVEL_HANDSHAKE]));
+	connpair_fini(&p);
+}
+
+/* Two packets of data and the first of the two probes that repeat them are lost. */
+static bool two_and_a_probe(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *count = p->filter_arg;
+	return to_server && len > 1000 && ++*count <= 3;
+}
+
+static void conn_pto__probe_lost__repeated_once(void **state)
+{
+	struct connpair p;
+	struct stream *s;
+	struct iovec iov[8];
+	unsigned count = 0;
+	int n;
+	connpair_init(&p, 25);
+	connpair_handshake(&p);
+	connpair_run(&p, p.now_us + 1000000);
+	p.filter = two_and_a_probe;
+	p.filter_arg = &count;
+	assert_int_equal(conn_stream_open(p.client, DIR_BIDI, &s), 0);
+	size_t len = conn_stream_claim(p.client, s, 2300, iov, 8, &n);
+	assert_int_equal(len, 2300);
+	for (int i = 0; i < n; i++)
+		memset(iov[i].iov_base, 0, iov[i].iov_len);
+	conn_stream_commit(p.client, s, len);
+	connpair_run(&p, p.now_us + 5000000);
+	assert_true(conn_all_acked(p.client));
+	assert_int_equal(count, 2 + CONN_PROBES + 1);
+	connpair_fini(&p);
+}
+
 /* ---- the end ------------------------------------------------------------- */
 
 static void conn_closing__small_packets_arrive__answers_stay_below_three_times(void **state)
@@ -620,6 +675,8 @@ int main(void)
 		T(conn_path_challenge__both_frames__fill_their_datagrams),
 		T(conn_idle__peer_allows_for_ever__does_not_end_at_once),
 		T(conn_pto__initial_and_handshake_in_flight__both_are_probed),
+		T(conn_pto__initial_in_flight__each_datagram_brings_it),
+		T(conn_pto__probe_lost__repeated_once),
 		T(conn_closing__small_packets_arrive__answers_stay_below_three_times),
 		T(conn_stateless_reset__any_header_form__drains_in_silence),
 		T(conn_deadline__ack_without_keys_for_it__does_not_spin),
