@@ -22,6 +22,8 @@
 #define CONN_ACK_EXPONENT 3
 #define CONN_ACK_EXPONENT_DEFAULT 3	/* RFC 9000 18.2 */
 #define CONN_PROBES 2		/* datagrams sent on a PTO; RFC 9002 6.2.4 */
+#define CONN_HASTEN_MAX 3	/* probes sent before their time; RFC 9002 6.2.3 */
+#define CONN_PROBES_APART_US 5000	/* at most, those of one timeout when they arrive */
 #define CONN_NOISE_FREE 8	/* frames of one packet that bring nothing forward and are not counted; RFC 9000 21.9 */
 #define CONN_NOISE_PER_S 330	/* of the others */
 #define CONN_NOISE_BURST 10000
@@ -84,6 +86,8 @@ struct conn {
 	size_t token_len;
 	struct stash_list stash;
 	unsigned nstash;
+	unsigned hastened;		/* probes sent before their time; RFC 9002 6.2.3 */
+	uint64_t hastened_at_us;
 	int cb_error;			/* a tls callback failed */
 
 	/* path */
@@ -145,6 +149,8 @@ void hs_want_tx(struct conn *c);
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us);
 int hs_confirm(struct conn *c, uint64_t now_us);
 void hs_discard_keys(struct conn *c, enum level level, uint64_t now_us);
+/* A packet came that says that ours did not arrive. */
+void hs_hasten(struct conn *c, uint64_t now_us);
 void hs_on_retry(struct conn *c, const struct packet *p, uint64_t now_us);
 void hs_on_version_negotiation(struct conn *c, const struct packet *p, uint64_t now_us);
 int hs_issue_cids(struct conn *c);
@@ -195,6 +201,7 @@ bool close_write_frame(struct conn *c, struct wr *w, enum level level);
 /* timer.c */
 void timer_on_received(struct conn *c, uint64_t now_us);
 void timer_on_sent_eliciting(struct conn *c, uint64_t now_us);
+void timer_want_probes(struct conn *c, enum pn_space space, unsigned n);
 void timer_start_handshake(struct conn *c, uint64_t now_us);
 
 #endif

@@ -75,8 +75,10 @@ static void rx_opened(struct conn *c, const struct packet *p, enum level level, 
 	c->rx_processed = true;
 	c->packets_rx++;
 	struct rx_packet rx = { .level = level, .phase = p->start[0] & 0x04, .pn = pn, .dcid = p->dcid, .now_us = now_us };
-	uint64_t type = 0;
+	uint64_t type = 0, had = c->crypto[level].rx.highest;
 	int e = rx_frames(c, &rx, p->start + hdr_len, p->len - hdr_len - AEAD_TAG_LEN, &type);
+	if (!e && level == LEVEL_INITIAL && c->is_server && rx.eliciting && c->crypto[level].rx.highest == had)
+		hs_hasten(c, now_us);
 	if (!e && !c->rec.space[space].discarded)
 		e = ackq_on_packet(q, pn, rx.eliciting, ecn, now_us);
 	if (e) {
@@ -124,6 +126,8 @@ static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint
 		return;
 	if (!readable(c, level)) {
 		stash_packet(c, p, ecn, now_us);
+		if (level == LEVEL_HANDSHAKE && !c->is_server)
+			hs_hasten(c, now_us);
 		return;
 	}
 	const uint8_t *sample = p->start + p->pn_off + 4;

@@ -109,12 +109,12 @@ static void handshake_timeout(struct conn *c, uint64_t now_us)
 	close_begin(c, &err, now_us);
 }
 
-/* Two datagrams, with what waits in other spaces too: the peer may only have keys for these. RFC 9002 6.2.4 */
-static void want_probes(struct conn *c, enum pn_space space)
+/* So many datagrams, with what waits in other spaces too: the peer may only have keys for these. RFC 9002 6.2.4 */
+void timer_want_probes(struct conn *c, enum pn_space space, unsigned n)
 {
 	for (int s = 0; s < SPACE_COUNT; s++)
-		if (s == (int)space || c->rec.space[s].eliciting_in_flight)
-			c->probes[s] = CONN_PROBES;
+		if ((s == (int)space || c->rec.space[s].eliciting_in_flight) && c->probes[s] < n)
+			c->probes[s] = n;
 }
 
 static void recovery_timeout(struct conn *c, uint64_t now_us)
@@ -127,7 +127,7 @@ static void recovery_timeout(struct conn *c, uint64_t now_us)
 		retx_lost(c, &res.lost);
 		break;
 	case RECOVERY_PTO:
-		want_probes(c, space);
+		timer_want_probes(c, space, CONN_PROBES);
 		break;
 	case RECOVERY_NONE:
 		break;

@@ -225,6 +225,29 @@ static void conn_pto__initial_and_handshake_in_flight__both_are_probed(void **st
 	connpair_fini(&p);
 }
 
+static void conn_initial__client_repeats_itself__server_does_not_wait(void **state)
+{
+	struct connpair p;
+	static uint8_t buf[65536];
+	unsigned sent = 0;
+	half_way(&p, 26);
+	p.server->amplify.validated = true;
+	/* RFC9002 6.2.3-1, -2: a few times */
+	for (int k = 0; k < 100; k++) {
+		uint8_t b[1200] = { 0 };
+		uint64_t before = p.server->rec.space[SPACE_INITIAL].next_pn;
+		craft_ping(p.client, LEVEL_INITIAL, NULL, 0, b);
+		p.now_us += 100000;
+		feed(&p, p.server, b, sizeof(b));
+		while (poll_once(&p, p.server, buf))
+			;
+		sent += p.server->rec.space[SPACE_INITIAL].eliciting_in_flight > 1 + sent;
+		assert_true(p.server->rec.space[SPACE_INITIAL].next_pn > before);
+	}
+	assert_int_equal(sent, CONN_HASTEN_MAX);
+	connpair_fini(&p);
+}
+
 /* Of all that the server sends only the second probe arrives. */
 static bool second_probe_only(struct connpair *p, bool to_server, uint8_t *data, size_t len)
 {
@@ -677,6 +700,7 @@ int main(void)
 		T(conn_pto__initial_and_handshake_in_flight__both_are_probed),
 		T(conn_pto__initial_in_flight__each_datagram_brings_it),
 		T(conn_pto__probe_lost__repeated_once),
+		T(conn_initial__client_repeats_itself__server_does_not_wait),
 		T(conn_closing__small_packets_arrive__answers_stay_below_three_times),
 		T(conn_stateless_reset__any_header_form__drains_in_silence),
 		T(conn_deadline__ack_without_keys_for_it__does_not_spin),
