@@ -64,6 +64,7 @@ static struct conn *conn_new(const struct conn_config *cfg, const struct rng *rn
 	}
 	amplify_init(&c->amplify, !is_server);
 	challenge_init(&c->challenge);
+	challenge_init(&c->former.challenge);
 	bucket_init(&c->noise, CONN_NOISE_PER_S, CONN_NOISE_BURST, now_us);
 	recovery_init(&c->rec, cfg->cc, cfg->mss, cfg->ecn, now_us);
 	for (int s = 0; s < SPACE_COUNT; s++)
@@ -297,6 +298,7 @@ void conn_info(const struct conn *c, struct conn_info *out)
 	};
 }
 
+const struct addr *conn_remote(const struct conn *c) { return &c->remote; }
 void *conn_app(const struct conn *c) { return c->app; }
 void conn_set_app(struct conn *c, void *app) { c->app = app; }
 void *conn_endpoint_data(const struct conn *c) { return c->endpoint_data; }

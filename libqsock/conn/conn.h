@@ -180,6 +180,7 @@ struct conn_info {
 };
 void conn_info(const struct conn *c, struct conn_info *out);
 
+const struct addr *conn_remote(const struct conn *c);	/* where the peer is now; not every datagram goes there */
 void *conn_app(const struct conn *c);		/* the owner's pointer */
 void conn_set_app(struct conn *c, void *app);
 void *conn_endpoint_data(const struct conn *c);	/* endpoint's */

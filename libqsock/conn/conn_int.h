@@ -93,6 +93,15 @@ struct conn {
 	/* path */
 	struct amplify amplify;
 	struct challenge challenge;
+	struct cid used_cid;		/* that the peer last sent to */
+	struct {			/* the last validated address before this one: to return to, and to be asked */
+		bool known;
+		struct addr remote;
+		struct challenge challenge;
+	} former;
+	uint64_t moved_at_us;
+	bool moved_far;			/* not the port alone has changed, and the new address is not validated */
+	bool small_challenge;		/* the limit of three times let it be no larger: that 1200 bytes pass is to be shown */
 	struct recovery rec;
 	struct ackq ackq[SPACE_COUNT];
 	unsigned probes[SPACE_COUNT];	/* PTO probes to be sent */
@@ -155,6 +164,20 @@ void hs_on_retry(struct conn *c, const struct packet *p, uint64_t now_us);
 void hs_on_version_negotiation(struct conn *c, const struct packet *p, uint64_t now_us);
 int hs_issue_cids(struct conn *c);
 
+/* path.c: the peer's address changes by itself */
+struct arrival {		/* of a datagram */
+	uint64_t now_us;
+	enum ecn ecn;
+	const struct addr *remote;
+	size_t len;
+};
+/* An authentic packet came from elsewhere than c->remote. false: it is to be dropped. *former: it is from the former address. */
+bool path_admit(struct conn *c, const struct arrival *a, const struct packet *p, uint64_t pn, const uint8_t *payload,
+		size_t len, bool *former);
+void path_on_response(struct conn *c, const uint8_t data[8], uint64_t now_us);
+uint64_t path_deadline(const struct conn *c);
+void path_on_time(struct conn *c, uint64_t now_us);
+
 /* rx.c */
 void rx_replay_stash(struct conn *c);
 
@@ -165,6 +188,7 @@ struct rx_packet {
 	uint64_t pn;
 	struct cid dcid;
 	uint64_t now_us;
+	bool former;		/* it came from the former address */
 	bool eliciting;
 	unsigned noise;		/* frames so far that brought nothing forward */
 };
@@ -187,6 +211,8 @@ struct build {
 	struct sent_packet *sp;
 };
 bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us);
+/* PATH_RESPONSE and PATH_CHALLENGE of one path. */
+void tx_fill_path(struct build *b, struct challenge *ch);
 /* Write frames. congested: only what is exempt from congestion control (ACK). 0 or a local error. */
 int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us);
 

@@ -182,13 +182,13 @@ static int on_retire_connection_id(struct conn *c, struct rx_packet *p, const st
 
 static int on_path_challenge(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
-	challenge_on_received(&c->challenge, f->path_data);
+	challenge_on_received(p->former ? &c->former.challenge : &c->challenge, f->path_data);
 	return 0;
 }
 
 static int on_path_response(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
-	challenge_on_response(&c->challenge, f->path_data);
+	path_on_response(c, f->path_data, p->now_us);
 	return 0;
 }
 

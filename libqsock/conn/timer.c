@@ -87,8 +87,7 @@ uint64_t conn_deadline(const struct conn *c, uint64_t now_us)
 	t = min_u64(t, c->keepalive_deadline_us);
 	t = min_u64(t, keyring_deadline(&c->keys));
 	t = min_u64(t, ack_deadline(c));
-	if (c->challenge.pending)
-		t = min_u64(t, c->challenge.deadline_us);
+	t = min_u64(t, path_deadline(c));
 	if (c->pacer_blocked)
 		t = min_u64(t, recovery_pacer_deadline(&c->rec, now_us));
 	return t;
@@ -165,7 +164,7 @@ void conn_on_timeout(struct conn *c, uint64_t now_us)
 		arm_keepalive(c, now_us);
 	}
 	keyring_on_time(&c->keys, now_us);
-	challenge_on_time(&c->challenge, now_us);
-	if (now_us >= recovery_deadline(&c->rec))
+	path_on_time(c, now_us);
+	if (c->state == CONN_ACTIVE && now_us >= recovery_deadline(&c->rec))
 		recovery_timeout(c, now_us);
 }

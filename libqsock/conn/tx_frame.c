@@ -13,8 +13,8 @@
 static bool app_control_pending(struct conn *c)
 {
 	const struct streams *ss = &c->streams;
-	return c->want_handshake_done || c->want_new_token || c->want_ping || c->challenge.nowed ||
-	       c->challenge.want_send || ss->want_max_data || ss->want_data_blocked || ss->want_max_streams[0] ||
+	return c->want_handshake_done || c->want_new_token || c->want_ping ||
+	       challenge_has_frames(&c->challenge) || ss->want_max_data || ss->want_data_blocked || ss->want_max_streams[0] ||
 	       ss->want_max_streams[1] || ss->want_streams_blocked[0] || ss->want_streams_blocked[1] ||
 	       !TAILQ_EMPTY(&ss->want) || local_cids_next_unsent(&c->lcids) || remote_cids_retire_pending(&c->rcids);
 }
@@ -88,15 +88,15 @@ static int fill_crypto(struct conn *c, struct build *b)
 /* ---- control frames of 1-RTT --------------------------------------------- */
 
 /* Their datagram is expanded, to show that the path carries as much. RFC 9000 8.2.1, 8.2.2 */
-static void fill_path(struct conn *c, struct build *b)
+void tx_fill_path(struct build *b, struct challenge *ch)
 {
 	uint8_t data[8];
-	while (wr_left(&b->w) >= 9 && challenge_next_response(&c->challenge, data)) {
+	while (wr_left(&b->w) >= 9 && challenge_next_response(ch, data)) {
 		frame_write_path_response(&b->w, data);
 		b->sp->eliciting = b->expand = true;
 	}
-	if (c->challenge.want_send && frame_write_path_challenge(&b->w, c->challenge.ours)) {
-		c->challenge.want_send = false;
+	if (ch->want_send && frame_write_path_challenge(&b->w, ch->ours)) {
+		ch->want_send = false;
 		b->sp->eliciting = b->expand = true;
 	}
 }
@@ -197,7 +197,7 @@ static int fill_control(struct conn *c, struct build *b)
 	struct stream *s;
 	bool fits = true;
 	int e = 0;
-	fill_path(c, b);
+	tx_fill_path(b, &c->challenge);
 	if (c->want_handshake_done && frame_write_handshake_done(&b->w)) {
 		c->want_handshake_done = false;
 		e = NOTE(b, .retx = RETX_HANDSHAKE_DONE);

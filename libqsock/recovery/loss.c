@@ -87,6 +87,8 @@ static void sample_rtt(struct recovery *r, enum pn_space space, const struct fra
 		ack_delay_us = 0;
 	else if (env->handshake_confirmed && ack_delay_us > env->max_ack_delay_us)
 		ack_delay_us = env->max_ack_delay_us;
+	if (sent < r->path_since_us)
+		return;
 	if (env->handshake_confirmed || is_credible(&r->rtt, latest_us, ack_delay_us))
 		rtt_sample(&r->rtt, latest_us, ack_delay_us, now_us);
 }
@@ -145,7 +147,10 @@ void recovery_detect_lost(struct recovery *r, enum pn_space space, const struct 
 	if (TAILQ_EMPTY(&out->lost))
 		return;
 	r->bytes_lost += bytes;
-	r->cc.ops->on_congestion(&r->cc, TAILQ_LAST(&out->lost, sent_list)->at_us, bytes, false, now_us);
+	uint64_t newest_us = TAILQ_LAST(&out->lost, sent_list)->at_us;
+	if (newest_us < r->path_since_us)
+		return;
+	r->cc.ops->on_congestion(&r->cc, newest_us, bytes, false, now_us);
 	/* The duration has max_ack_delay in it whatever the space. RFC 9002 7.6.1 */
 	if (!r->rtt.sampled || !is_persistent(r, out, recovery_pto_us(r, env) * PERSISTENT_THRESHOLD))
 		return;
@@ -164,6 +169,8 @@ static void count_delivered(struct recovery *r, uint64_t now_us, const struct ac
 		r->first_sent_at_us = s->at_us;
 		if (s->at_us > r->newest_acked_at_us)
 			r->newest_acked_at_us = s->at_us;
+		if (s->at_us < r->path_since_us)
+			continue;
 		/* The window was in use if it was full while this packet was out, or if only the pacer or the window
 		 * holds us back now. RFC 9002 7.8 */
 		bool limited = s->at_us <= r->full_at_us || !r->app_limited;

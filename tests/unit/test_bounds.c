@@ -535,23 +535,33 @@ static void bounds__amplification__while_closing(void **state)
 	scene_fini(&s);
 }
 
-/* Datagrams from elsewhere: migration is not offered, so they are neither answered nor counted. RFC9000 9-5 */
+/* Datagrams from elsewhere: a client neither answers nor counts them (RFC9000 9-9), a server follows, and sends to no
+ * address more than three times what came from it (RFC9000 9.3.1-2). */
 static void other_address(struct scene *s)
 {
 	uint8_t b[INJECT_MAX];
 	struct inject how = at(LEVEL_APP);
-	uint64_t received = s->victim->amplify.received;
+	const struct amplify *a = &s->victim->amplify;
+	struct addr home = s->victim->remote;
+	uint64_t received = a->received;
+	how.pad = MIN_INITIAL_DATAGRAM / 3;	/* so that the answer has room for whole datagrams */
 	for (unsigned k = 0; k < 100; k++) {
 		size_t n = injector_seal(&s->i, &how, (const uint8_t[]){ 0x01, 0x1a, 1, 2, 3, 4, 5, 6, 7, 8 }, 10, b);
-		struct datagram d = { .data = b, .len = n, .local = s->victim->local, .remote = s->victim->remote };
+		struct datagram d = { .data = b, .len = n, .local = s->victim->local, .remote = home };
 		d.remote.in4.sin_port ^= (uint16_t)(k + 1);
 		conn_recv(s->victim, &d, 1, s->p.now_us);
+		assert_int_equal(a->validated, !s->i.to_server);
 		connpair_run(&s->p, s->p.now_us);
+		if (s->i.to_server)
+			assert_in_range(a->sent, 1, 3 * a->received);
 	}
 	assert_open(s);
-	assert_int_equal(s->i.datagrams, 0);
-	assert_int_equal(s->victim->amplify.received, received);
+	if (!s->i.to_server) {
+		assert_int_equal(s->i.datagrams, 0);
+		assert_int_equal(a->received, received);
+	}
 	scene_transfer(s, 10000);
+	assert_true(a->validated && addr_equal(&s->victim->remote, &home));
 }
 
 static void bounds__other_address(void **state) { each_side(LEVEL_APP, other_address); }

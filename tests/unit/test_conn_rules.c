@@ -171,7 +171,7 @@ static void conn_path_challenge__both_frames__fill_their_datagrams(void **state)
 	connpair_handshake(&p);
 	p.filter = largest_short;
 	p.filter_arg = largest;
-	challenge_start(&p.client->challenge, &p.rng, p.now_us, 100000);
+	challenge_start(&p.client->challenge, &p.rng, p.now_us, 100000, 300000);
 	connpair_run(&p, p.now_us + 100000);
 	assert_false(p.client->challenge.pending);
 	/* RFC9000 8.2.1-6, 8.2.2-5 */

@@ -271,6 +271,29 @@ static void recovery_on_ack__ack_delay__by_space_and_confirmation(void **state)
 	}
 }
 
+/* RFC9000 9.4-1, -2: what was sent before the move counts for nothing on the new path */
+static void recovery_new_path__former_packets__move_nothing(void **state)
+{
+	warm_up();
+	send(SPACE_APP, 8);			/* 1-8 */
+	r.cc.cwnd = 5 * MSS;
+	uint64_t moved_us = now += RTT;
+	send(SPACE_APP, 1);			/* 9 */
+	recovery_new_path(&r, &env, moved_us, now);
+	assert_false(r.rtt.sampled);
+	assert_int_equal(r.cc.cwnd, CC_INITIAL_WINDOW(MSS));
+	now += RTT;
+	assert_int_equal(ack(SPACE_APP, 5, 9), 0);
+	assert_false(r.rtt.sampled);
+	assert_int_equal(r.cc.cwnd, CC_INITIAL_WINDOW(MSS));
+	expect(4, 4);
+	now += RTT;
+	assert_int_equal(ack(SPACE_APP, 9, 10), 0);
+	expect(1, 0);
+	assert_int_equal(r.rtt.smoothed_us, 2 * RTT);
+	assert_int_equal(r.in_flight, 0);
+}
+
 /* RFC9002 5.3-6: while keys are waited for, delays pass all bounds. Samples that consist of them are left out. */
 static void recovery_on_ack__long_wait_before_confirmation__no_sample(void **state)
 {
@@ -842,6 +865,7 @@ int main(void)
 		T(recovery_on_ack__rtt__only_from_a_new_largest),
 		T(recovery_on_ack__ack_delay__by_space_and_confirmation),
 		T(recovery_on_ack__long_wait_before_confirmation__no_sample),
+		T(recovery_new_path__former_packets__move_nothing),
 		T(recovery_on_ack__packet_threshold__three),
 		T(recovery_on_ack__own_gap__is_no_reordering),
 		T(recovery_on_timeout__time_threshold__nine_eighths),
