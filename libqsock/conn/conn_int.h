@@ -171,7 +171,8 @@ struct arrival {		/* of a datagram */
 	const struct addr *remote;
 	size_t len;
 };
-/* An authentic packet came from elsewhere than c->remote. false: it is to be dropped. *former: it is from the former address. */
+/* An authentic packet came from elsewhere than c->remote. false: it is to be dropped. *former: it is from the former
+ * address. */
 bool path_admit(struct conn *c, const struct arrival *a, const struct packet *p, uint64_t pn, const uint8_t *payload,
 		size_t len, bool *former);
 void path_on_response(struct conn *c, const uint8_t data[8], uint64_t now_us);

@@ -126,6 +126,36 @@ static void rebind__port__upload_goes_on(void **state) { transfer(false, true); 
 static void rebind__address__download_goes_on(void **state) { transfer(true, false); }
 static void rebind__address__upload_goes_on(void **state) { transfer(true, true); }
 
+/* New mappings at any moment, also while the last one is still being validated, over a link that loses and reorders. */
+static void restless(uint64_t seed)
+{
+	struct nat n;
+	struct simrng r;
+	struct simconn *c = start_with(&n, seed, SIM_S / 4);
+
+	n.w.link.loss = 20;
+	n.w.link.reorder = 20;
+	n.w.link.duplicate = 20;
+	simnet_link(n.w.net, n.w.client.host, n.w.server.host, &n.w.link);
+	simrng_init(&r, seed, 4);
+	simconn_send(c, DIR_BIDI, 4, MB / 2);
+	for (int i = 0; i < 20 && !sim_streams_done(&n.w); i++) {
+		rebind(&n, simrng_chance(&r, 500));
+		simworld_pass(&n.w, SIM_MS + simrng_below(&r, SIM_S / 2));
+	}
+	simworld_until(&n.w, sim_streams_done, 60 * SIM_S);
+	assert_int_equal(c->got, 4 * MB / 2);
+	assert_false(c->closed);
+	simworld_pass(&n.w, 10 * SIM_S);
+	check_moved(&n);
+	simworld_end(&n.w);
+}
+
+static void rebind__at_any_moment__every_byte_arrives(void **state)
+{
+	simworld_each_seed(50, restless);
+}
+
 /* After a pause the client sends a few bytes only: three times that is no whole datagram, so the first challenge is a
  * small one, and a second shows that large ones pass (RFC9000 8.2.3-2). */
 static void rebind__few_bytes_after_a_pause__second_challenge_is_whole(void **state)
@@ -248,6 +278,7 @@ int main(void)
 		cmocka_unit_test(rebind__port__upload_goes_on),
 		cmocka_unit_test(rebind__address__download_goes_on),
 		cmocka_unit_test(rebind__address__upload_goes_on),
+		cmocka_unit_test_teardown(rebind__at_any_moment__every_byte_arrives, simworld_report),
 		cmocka_unit_test(rebind__few_bytes_after_a_pause__second_challenge_is_whole),
 		cmocka_unit_test(rebind__address__congestion_and_round_trip_begin_anew),
 		cmocka_unit_test(spoof__copies_overtake__connection_stays_with_the_client),
