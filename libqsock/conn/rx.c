@@ -21,11 +21,18 @@ static bool readable(const struct conn *c, enum level level)
 	return pktkey_ready(&c->keys.rx[level]) && (level != LEVEL_APP || c->established);
 }
 
+/* An honest client has nothing to send in Handshake or 1-RTT packets before it got the answer to its whole ClientHello,
+ * so a server keeps nothing for whoever did not send that. */
+static bool keys_may_come(const struct conn *c, enum level level)
+{
+	if (c->is_server)
+		return level == LEVEL_APP && !c->established && pktkey_ready(&c->keys.rx[LEVEL_HANDSHAKE]);
+	return level == LEVEL_HANDSHAKE ? !c->confirmed : level == LEVEL_APP && !c->established;
+}
+
 static void stash_packet(struct conn *c, const struct packet *p, const struct arrival *a)
 {
-	enum level level = packet_level(p);
-	bool may_come = level == LEVEL_HANDSHAKE ? !c->confirmed : level == LEVEL_APP && !c->established;
-	if (!may_come || c->nstash == CONN_STASH_MAX || p->len > CONN_STASH_BYTES)
+	if (!keys_may_come(c, packet_level(p)) || c->nstash == CONN_STASH_MAX || p->len > CONN_STASH_BYTES)
 		return;
 	struct stash *s = mem_alloc(sizeof(*s) + p->len);
 	if (!s)

@@ -118,6 +118,30 @@ static void undecryptable(struct scene *s)
 
 static void strangers__undecryptable(void **state) { each_side(LEVEL_INITIAL, undecryptable); }
 
+/* Half a ClientHello gives no right to memory for what follows it. */
+static void strangers__undecryptable__nothing_kept_before_a_whole_hello(void **state)
+{
+	struct scene s;
+	uint8_t hello[HELLO_MAX], junk[1200] = { 0x40 };
+	scene_init_client_only(&s, true);
+	size_t len = injector_client_hello(s.p.client, hello, sizeof(hello));
+	injector_start_server(&s.i, hello, len / 2);
+	struct conn *server = s.p.server;
+	assert_non_null(server);
+	int64_t live = mem_test_live();
+	memcpy(junk + 1, server->lcids.v[0].cid.b, 8);
+	injector_deliver(&s.i, junk, sizeof(junk));
+	struct wr w = wr_of(junk, sizeof(junk));
+	size_t length_off;
+	assert_true(packet_write_long(&w, PACKET_HANDSHAKE, QUIC_V1, &server->lcids.v[0].cid, &s.p.client->lcids.v[0].cid,
+				      NULL, 0, 0, 4, &length_off));
+	packet_patch_length(junk, length_off, sizeof(junk) - wr_len(&w) + 4);
+	injector_deliver(&s.i, junk, sizeof(junk));
+	assert_int_equal(server->nstash, 0);
+	assert_int_equal(mem_test_live(), live);
+	scene_fini(&s);
+}
+
 /* Long headers of every kind and broken short ones, to an endpoint that listens. */
 static void strangers__junk__allocates_nothing(void **state)
 {
@@ -227,6 +251,7 @@ int main(void)
 		T(strangers__amplification__while_closing),
 		T(strangers__other_address),
 		T(strangers__undecryptable),
+		T(strangers__undecryptable__nothing_kept_before_a_whole_hello),
 		T(strangers__junk__allocates_nothing),
 		T(strangers__initial_flood),
 		T(strangers__stateless_reset__loop_ends),
