@@ -19,7 +19,7 @@
 #define CONN_STASH_BYTES 2048	/* longest of them */
 #define CONN_CID_EVENTS 32	/* all ids retired and issued anew, and the handshake's */
 #define CONN_OUR_ACK_DELAY_US 25000
-#define CONN_ACK_EXPONENT 3
+#define CONN_ACK_EXPONENT 3	/* the default: peers that do not know our parameters yet take it to be that */
 #define CONN_ACK_EXPONENT_DEFAULT 3	/* RFC 9000 18.2 */
 #define CONN_PROBES 2		/* datagrams sent on a PTO; RFC 9002 6.2.4 */
 #define CONN_HASTEN_MAX 3	/* probes sent before their time; RFC 9002 6.2.3 */
@@ -101,7 +101,7 @@ struct conn {
 	} former;
 	uint64_t moved_at_us;
 	bool moved_far;			/* not the port alone has changed, and the new address is not validated */
-	bool small_challenge;		/* the limit of three times let it be no larger: that 1200 bytes pass is to be shown */
+	bool small_challenge;		/* by the limit of three times: that 1200 bytes pass is still to be shown */
 	struct recovery rec;
 	struct ackq ackq[SPACE_COUNT];
 	unsigned probes[SPACE_COUNT];	/* PTO probes to be sent */

@@ -274,9 +274,9 @@ int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data,
 	return 0;
 }
 
-/* The peer shows that our Initial packets are missing there: a client by sending what it need not send any more, a server
- * by Handshake packets without the keys for them. A probe now spares the rest of the timeout, a few times in all, since
- * whoever answers every unreadable packet may do so for ever. RFC 9002 6.2.3 */
+/* The peer shows that our Initial packets are missing there: a client by sending what it need not send any more, a
+ * server by Handshake packets without the keys for them. A probe now spares the rest of the timeout, a few times in
+ * all, since whoever answers every unreadable packet may do so for ever. RFC 9002 6.2.3 */
 void hs_hasten(struct conn *c, uint64_t now_us)
 {
 	const struct recovery_space *sp = &c->rec.space[SPACE_INITIAL];

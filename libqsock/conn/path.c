@@ -3,7 +3,7 @@
  * challenge has shown that the client is there, asks at the former address whether that was no forgery, and goes
  * back if nobody answers at the new one. RFC 9000 9.3
  *
- * Not here: migration on purpose, which we forbid (disable_active_migration) and which shows in another connection ID. */
+ * Not here: migration on purpose, which we forbid (disable_active_migration) and which shows in another CID. */
 #include "conn/conn_int.h"
 
 #include <bsd/string.h>

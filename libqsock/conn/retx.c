@@ -129,8 +129,8 @@ void retx_lost(struct conn *c, const struct sent_list *l)
 			walk(c, p, false);
 }
 
-/* The packet stays in flight, since a PTO is no proof of loss; but who repeats its content is from now on the packet that
- * takes it. So two probes carry two packets, or one twice, and nothing is sent a third time when losses are found. */
+/* The packet stays in flight, since a PTO is no proof of loss; but who repeats its content is from now on the packet
+ * that takes it. So two probes carry two packets, or one twice, and losses found later send nothing a third time. */
 bool retx_probe(struct conn *c, enum pn_space space)
 {
 	struct sent_packet *p;

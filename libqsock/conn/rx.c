@@ -77,7 +77,8 @@ static void rx_opened(struct conn *c, const struct packet *p, enum level level, 
 	const uint8_t *payload = p->start + hdr_len;
 	size_t len = p->len - hdr_len - AEAD_TAG_LEN;
 	uint64_t now_us = a->now_us;
-	struct rx_packet rx = { .level = level, .phase = p->start[0] & 0x04, .pn = pn, .dcid = p->dcid, .now_us = now_us };
+	struct rx_packet rx = { .level = level, .phase = p->start[0] & 0x04, .pn = pn, .dcid = p->dcid,
+				.now_us = now_us };
 	if (packet_reserved_bits(p->start[0])) {
 		conn_violation(c, QE_PROTOCOL_VIOLATION, 0, "reserved header bits are set", now_us);
 		return;

@@ -13,10 +13,10 @@
 static bool app_control_pending(struct conn *c)
 {
 	const struct streams *ss = &c->streams;
-	return c->want_handshake_done || c->want_new_token || c->want_ping ||
-	       challenge_has_frames(&c->challenge) || ss->want_max_data || ss->want_data_blocked || ss->want_max_streams[0] ||
-	       ss->want_max_streams[1] || ss->want_streams_blocked[0] || ss->want_streams_blocked[1] ||
-	       !TAILQ_EMPTY(&ss->want) || local_cids_next_unsent(&c->lcids) || remote_cids_retire_pending(&c->rcids);
+	return c->want_handshake_done || c->want_new_token || c->want_ping || challenge_has_frames(&c->challenge) ||
+	       ss->want_max_data || ss->want_data_blocked || ss->want_max_streams[0] || ss->want_max_streams[1] ||
+	       ss->want_streams_blocked[0] || ss->want_streams_blocked[1] || !TAILQ_EMPTY(&ss->want) ||
+	       local_cids_next_unsent(&c->lcids) || remote_cids_retire_pending(&c->rcids);
 }
 
 static bool content_pending(struct conn *c, enum level level)
@@ -60,7 +60,7 @@ static void fill_ack(struct conn *c, struct build *b, uint64_t now_us)
 	struct ackq *q = &c->ackq[space];
 	if (!ackq_owed(q) && !ackq_due(q, now_us))
 		return;
-	uint64_t delay = ackq_delay_field(q, now_us, space == SPACE_APP ? CONN_ACK_EXPONENT : CONN_ACK_EXPONENT_DEFAULT);
+	uint64_t delay = ackq_delay_field(q, now_us, CONN_ACK_EXPONENT);
 	if (!frame_write_ack(&b->w, &q->got, delay, ackq_has_ecn(q) ? q->ecn : NULL, ACK_RANGES_SENT))
 		return;
 	b->sp->acks_up_to = q->largest;

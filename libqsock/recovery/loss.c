@@ -62,8 +62,8 @@ static uint64_t take_acked(struct recovery *r, enum pn_space space, const struct
 	return ect;
 }
 
-/* During the handshake an ACK may have waited for keys for seconds. A sample from which that cannot be taken off, or, as
- * the first one, one that is mostly waiting, says nothing about the path. RFC 9002 5.3 */
+/* During the handshake an ACK may have waited for keys for seconds. A sample from which that cannot be taken off, or,
+ * as the first one, one that is mostly waiting, says nothing about the path. RFC 9002 5.3 */
 static bool is_credible(const struct rtt *rtt, uint64_t latest_us, uint64_t ack_delay_us)
 {
 	uint64_t path_us = rtt->sampled ? rtt->min_us : latest_us / 2;

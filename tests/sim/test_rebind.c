@@ -15,7 +15,7 @@
 struct nat {
 	struct simworld w;
 	struct addr addr;		/* watched */
-	uint64_t from, to;		/* UDP payload bytes that came from it and went there while it was not validated */
+	uint64_t from, to;		/* bytes that came from it and, while it was not validated, went there */
 	size_t whole;			/* datagrams of 1200 bytes and more to it */
 	size_t strays;			/* datagrams to where nobody is */
 	bool copy;			/* the client's datagrams arrive from addr too, and first */
@@ -48,7 +48,8 @@ static void watch(void *arg, enum simfate fate, const struct simdgram *d)
 	n->to += open ? d->len : 0;
 	/* RFC9000 9.3.1-2 */
 	if (open && n->to > 3 * n->from)
-		fail_msg("%llu bytes to an address that sent %llu", (unsigned long long)n->to, (unsigned long long)n->from);
+		fail_msg("%llu bytes to an address that sent %llu", (unsigned long long)n->to,
+			 (unsigned long long)n->from);
 }
 
 static bool cut(void *arg, const struct simdgram *d)

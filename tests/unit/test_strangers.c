@@ -133,8 +133,8 @@ static void strangers__undecryptable__nothing_kept_before_a_whole_hello(void **s
 	injector_deliver(&s.i, junk, sizeof(junk));
 	struct wr w = wr_of(junk, sizeof(junk));
 	size_t length_off;
-	assert_true(packet_write_long(&w, PACKET_HANDSHAKE, QUIC_V1, &server->lcids.v[0].cid, &s.p.client->lcids.v[0].cid,
-				      NULL, 0, 0, 4, &length_off));
+	assert_true(packet_write_long(&w, PACKET_HANDSHAKE, QUIC_V1, &server->lcids.v[0].cid,
+				      &s.p.client->lcids.v[0].cid, NULL, 0, 0, 4, &length_off));
 	packet_patch_length(junk, length_off, sizeof(junk) - wr_len(&w) + 4);
 	injector_deliver(&s.i, junk, sizeof(junk));
 	assert_int_equal(server->nstash, 0);
