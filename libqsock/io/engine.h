@@ -68,6 +68,10 @@ struct source {
 int source_add(struct engine *e, struct source *s, int fd, uint32_t interest, void (*ready)(struct source *, uint32_t));
 /* Change the interest. Re-arms: what is ready now is reported (again). 0 or -1/errno. */
 int source_set(struct engine *e, struct source *s, uint32_t interest);
+/* Give the descriptor over to another owner, with an interest of its own: to is reported what is ready now, and from
+ * nothing any more, not even what is pending in this turn. 0; -1/errno, from is as it was. */
+int source_move(struct engine *e, struct source *from, struct source *to, uint32_t interest,
+		void (*ready)(struct source *, uint32_t));
 /* Stop watching and close the fd. Safe inside any ready callback, also for
  * sources whose event is still pending in this turn. */
 void source_close(struct engine *e, struct source *s);

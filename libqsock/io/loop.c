@@ -95,14 +95,32 @@ int source_set(struct engine *e, struct source *s, uint32_t interest)
 	return source_ctl(e, s, EPOLL_CTL_MOD);
 }
 
-void source_close(struct engine *e, struct source *s)
+/* Its owner may free it: what is left of this turn's events must not find it. */
+static void forget_events(struct engine *e, const struct source *s)
 {
-	if (s->fd < 0)
-		return;
 	for (int i = e->next_event; i < e->n_events; i++) {
 		if (e->events[i].data.ptr == s)
 			e->events[i].data.ptr = NULL;
 	}
+}
+
+int source_move(struct engine *e, struct source *from, struct source *to, uint32_t interest,
+		void (*ready)(struct source *, uint32_t))
+{
+	*to = *from;
+	to->ready = ready;
+	if (source_set(e, to, interest))
+		return -1;
+	forget_events(e, from);
+	from->fd = -1;
+	return 0;
+}
+
+void source_close(struct engine *e, struct source *s)
+{
+	if (s->fd < 0)
+		return;
+	forget_events(e, s);
 	/* close() alone leaves the registration behind while a duplicate of the descriptor lives somewhere. */
 	if (!s->sole)
 		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);

@@ -19,16 +19,6 @@ static int fail(int err)
 
 /* ---- engine ends ------------------------------------------------------------------ */
 
-int source_move(struct engine *e, struct source *from, struct source *to, void (*ready)(struct source *, uint32_t))
-{
-	*to = *from;
-	to->ready = ready;
-	if (source_set(e, to, WATCH_ENGINE_END))
-		return -1;
-	from->fd = -1;
-	return 0;
-}
-
 void end_close(struct engine *e, struct source *s, bool clean)
 {
 	char sink[4096];
@@ -60,7 +50,7 @@ int sfresh_revert(struct side *side, struct source *from, uint64_t cookie, struc
 		  const struct qsock_error *why)
 {
 	struct sfresh *f = mem_zalloc(sizeof(*f));
-	if (!f || source_move(side->engine, from, &f->source, fresh_ready)) {
+	if (!f || source_move(side->engine, from, &f->source, WATCH_ENGINE_END, fresh_ready)) {
 		mem_free(f);
 		return -1;
 	}

@@ -166,7 +166,7 @@ int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, co
 	struct engine *e = f->obj.engine;
 	uint64_t cookie = f->obj.cookie;
 	struct sconn *c = sconn_client(f->port, remote, server_name, cfg);
-	if (!c || source_move(e, &f->source, &c->source, ready)) {
+	if (!c || source_move(e, &f->source, &c->source, WATCH_ENGINE_END, ready)) {
 		if (c) {
 			c->cfg = NULL;		/* the reference and the end stay where they are */
 			c->gone = true;

@@ -80,8 +80,6 @@ void sfresh_free(struct sfresh *f, bool close_end);
 /* A fresh socket of an end that was something else, on port. 0, or -1: from is as it was. */
 int sfresh_revert(struct side *side, struct source *from, uint64_t cookie, struct sport *port,
 		  const struct qsock_error *why);
-/* Give the engine's end over to another object; its events are reported anew. */
-int source_move(struct engine *e, struct source *from, struct source *to, void (*ready)(struct source *, uint32_t));
 /* Close the engine's end. clean: nothing is left in its queue, the application reads 0 after what was sent to it;
  * otherwise the retained byte makes that ECONNRESET. */
 void end_close(struct engine *e, struct source *s, bool clean);
@@ -106,9 +104,9 @@ struct sport {
 	unsigned n_configs;
 	struct deferred reap;
 };
-/* The port bound to a, shared within the process; counted. NULL and errno. */
 /* NULL: nobody in this process has it. Not counted. */
 struct sport *sport_find(struct side *side, const struct addr *a);
+/* The port bound to a, shared within the process; counted. NULL and errno. */
 struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags);	/* UDP_*, SPORT_OWN: not shared */
 struct sport *sport_for_clients(struct side *side, int family);
 struct sport *sport_get(struct sport *p);
@@ -188,7 +186,7 @@ struct sconn *sconn_dial(struct sport *p, const struct addr *remote, const char 
 /* Close when the peer has everything. */
 void sconn_close_gently(struct sconn *c);
 void sconn_event(struct sconn *c, const struct conn_event *ev);
-/* Something is to be done for c at the end of the batch; sconn_work does it for all. */
+/* Something is to be done for c at the end of the batch; side_work does it for all. */
 void sconn_defer(struct sconn *c);
 void side_work(struct side *side);
 /* c was acted on: packets may have to leave. */

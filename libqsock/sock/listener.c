@@ -117,7 +117,7 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool s
 	struct slisten *l = mem_zalloc(sizeof(*l));
 	uint64_t cookie = f->obj.cookie;
 	const struct conn_config *conn_cfg = l ? sport_keep_config(f->port, cfg) : NULL;
-	if (!conn_cfg || source_move(e, &f->source, &l->source, ready)) {
+	if (!conn_cfg || source_move(e, &f->source, &l->source, WATCH_ENGINE_END, ready)) {
 		mem_free(l);
 		errno = errno ? errno : ENOMEM;
 		return -1;

@@ -202,7 +202,7 @@ int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler
 {
 	uint64_t cookie = f->obj.cookie;
 	struct sstream *s = sstream_new(c);
-	if (!s || source_move(c->side->engine, &f->source, &s->source, ready)) {
+	if (!s || source_move(c->side->engine, &f->source, &s->source, WATCH_ENGINE_END, ready)) {
 		if (s) {
 			s->gone = true;
 			s->source.fd = -1;
