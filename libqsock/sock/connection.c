@@ -231,11 +231,17 @@ void sconn_close_gently(struct sconn *c)
 	sconn_touch(c);
 }
 
+/* The application has the other end, and nothing may come into it before the byte that it owes (pair_go). */
+static bool has_mailbox(const struct sconn *c)
+{
+	return c->source.fd >= 0 && !c->listener && !c->owes_go;
+}
+
 /* Streams not yet fetched lie in the mailbox or wait for room there: the end of the connection comes after them. Who
  * opened one meanwhile is told the cause; and a record left over would make a clean end look like another. */
 static void close_mailbox(struct sconn *c)
 {
-	if (c->source.fd < 0 || c->listener || c->owes_go || !TAILQ_EMPTY(&c->arrived))
+	if (!has_mailbox(c) || !TAILQ_EMPTY(&c->arrived))
 		return;
 	take_records(c, RECORDS_QUEUED);
 	end_close(c->side->engine, &c->source, c->obj.error.kind == QSOCK_ERR_NONE);
@@ -294,8 +300,7 @@ static void deliver_arrived(struct sconn *c)
 {
 	struct engine *e = c->side->engine;
 	struct sstream *s;
-	if ((c->source.fd < 0 && !c->acceptor) || c->owes_go || c->want_out ||
-	    (c->acceptor && c->acceptor->source.interest & EPOLLOUT))
+	if (c->acceptor ? c->acceptor->source.interest & EPOLLOUT : !has_mailbox(c) || c->want_out)
 		return;
 	while ((s = TAILQ_FIRST(&c->arrived))) {
 		if (!sstream_deliver(s))
