@@ -270,9 +270,11 @@ QSOCK_API int qsock_dial(const char *host, const char *service, const struct qso
  * "0": any). Errors as qsock_bind and qsock_listen, with text in qsock_error(-1). */
 QSOCK_API int qsock_serve(const char *host, const char *service, const struct qsock_config *cfg);
 
-/* Deliver and acknowledge everything written so far, close all connections gently and end the engine; at most
- * linger_ms. exit() does this by itself. Descriptors left over read ECONNRESET. */
-QSOCK_API void qsock_shutdown(uint32_t linger_ms);
+/* Deliver everything written so far and wait until it is acknowledged, close all connections gently and end the engine;
+ * at most linger_ms. exit() does this by itself, with the longest linger_ms of its configurations. Descriptors left over
+ * read ECONNRESET. 0; -1 and ETIMEDOUT: not everything was acknowledged in time; the peers that lack something
+ * were told so and see no clean end. Connections that were lost before do not count. */
+QSOCK_API int qsock_shutdown(uint32_t linger_ms);
 
 #ifdef __cplusplus
 }

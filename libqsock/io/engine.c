@@ -124,8 +124,7 @@ static void *engine_main(void *arg)
 	if (hooks.started)
 		hooks.started(e);
 	loop_run(e);
-	if (hooks.ended)
-		hooks.ended(e);
+	e->lossy = hooks.ended && !hooks.ended(e);
 	engine_self = NULL;
 	/* The end of the thread would do it too, but only some time after pthread_join returned. */
 	close_range(0, ~0U, 0);
@@ -243,18 +242,20 @@ static int begin_stop(struct engine *e, void *arg)
 	return 0;
 }
 
-void engine_stop(uint64_t linger_us)
+int engine_stop(uint64_t linger_us)
 {
 	struct host *h = atomic_load(&the_host);
 	if (!h || engine_self)
-		return;
+		return 0;
 	struct command c = { .fn = begin_stop, .arg = &linger_us };
+	bool lossy = false;
 	int cancel;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	pthread_mutex_lock(&h->life);
 	struct engine *e = h->engine;
 	if (e && command_push(h, &c) && command_wait(h, &c)) {
 		pthread_join(h->thread, NULL);
+		lossy = e->lossy;
 		h->engine = NULL;
 		newest = e->forgotten;
 		sem_destroy(&e->ready);
@@ -262,6 +263,10 @@ void engine_stop(uint64_t linger_us)
 	}
 	pthread_mutex_unlock(&h->life);
 	pthread_setcancelstate(cancel, NULL);
+	if (!lossy)
+		return 0;
+	errno = ETIMEDOUT;
+	return -1;
 }
 
 /* ---- on the engine thread ------------------------------------------------ */

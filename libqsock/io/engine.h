@@ -40,10 +40,11 @@ bool engine_running_here(void);
 /* Stop: hooks' stop is called, then the loop goes on until hooks say idle or
  * linger_us passed, then the thread ends and every source is closed. Called by
  * itself at exit (atexit, linger as the hooks say: ENGINE_LINGER_HOOK) and by tests. Commands that come
- * meanwhile are still run; a later engine_call starts a new engine. */
+ * meanwhile are still run; a later engine_call starts a new engine. 0; -1/ETIMEDOUT: the hooks say that something is
+ * lost. */
 #define ENGINE_LINGER_US 2000000
 #define ENGINE_LINGER_HOOK UINT64_MAX
-void engine_stop(uint64_t linger_us);
+int engine_stop(uint64_t linger_us);
 
 /* ---- on the engine thread ------------------------------------------------ */
 
@@ -110,7 +111,7 @@ struct engine_hooks {
 	void (*started)(struct engine *e);
 	void (*stop)(struct engine *e);		/* begin to close everything gracefully */
 	bool (*idle)(struct engine *e);		/* nothing left to deliver */
-	void (*ended)(struct engine *e);	/* free everything; the thread is about to end */
+	bool (*ended)(struct engine *e);	/* free everything; the thread is about to end. false: something is lost */
 	uint64_t (*linger_us)(struct engine *e);	/* how long exit may wait; NULL: ENGINE_LINGER_US */
 };
 void engine_set_hooks(const struct engine_hooks *h);

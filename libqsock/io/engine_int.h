@@ -67,6 +67,7 @@ struct engine {
 	bool one_cpu;
 	bool stopping;
 	uint64_t stop_at_us;
+	bool lossy;		/* what the hooks said in the end */
 	void *data;
 	sem_t ready;		/* setup is over, setup_errno says how */
 	int setup_errno;

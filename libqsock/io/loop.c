@@ -269,7 +269,7 @@ static bool loop_ended(struct engine *e)
 	if (!e->stopping)
 		return false;
 	const struct engine_hooks *h = engine_hooks();
-	if (e->now_us < e->stop_at_us && h->idle && !h->idle(e))
+	if (h->idle && !h->idle(e) && e->now_us < e->stop_at_us)
 		return false;
 	return commands_close(e);
 }

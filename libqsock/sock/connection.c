@@ -215,7 +215,7 @@ bool sconn_delivered(struct sconn *c)
 	if (c->over)
 		return true;
 	TAILQ_FOREACH(s, &c->streams, link)
-		if (s->tx == HALF_OPEN && s->source.fd >= 0 && !s->filler)
+		if (s->tx == HALF_OPEN && s->source.fd >= 0 && !s->filler && !s->has_arrived)
 			return false;
 	return conn_all_acked(c->conn);
 }

@@ -571,7 +571,7 @@ static int idle_after;
 static void hook_started(struct engine *e) { engine_set_data(e, &report_to); }
 static void hook_stop(struct engine *e) { report(engine_data(e) == &report_to ? 's' : '?'); }
 static bool hook_idle(struct engine *e) { (void)e; return idle_after-- <= 0; }
-static void hook_ended(struct engine *e) { (void)e; report('e'); }
+static bool hook_ended(struct engine *e) { (void)e; report('e'); return true; }
 static bool hook_never_idle(struct engine *e) { (void)e; return false; }
 
 static const struct engine_hooks reporting = { .started = hook_started, .stop = hook_stop, .idle = hook_idle, .ended = hook_ended };
