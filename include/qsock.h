@@ -180,9 +180,9 @@ QSOCK_API int qsock_getsockopt(int fd, int level, int name, void *val, socklen_t
 
 /* Open a stream. At the peer's stream limit the call waits (at most SO_SNDTIMEO of conn: EAGAIN); with
  * QSOCK_NONBLOCK it returns at once and the descriptor polls POLLOUT when the stream exists (writes before give
- * EAGAIN), with POLLERR when it never will: the connection is lost, or more than 1024 streams (or a quarter of
- * RLIMIT_NOFILE) wait so already, ENOBUFS. While a connect is in progress it waits for that, or EAGAIN with QSOCK_NONBLOCK. Works in forked
- * children that hold conn. ENOTCONN (not connected, or ended cleanly), ECONNRESET (lost), EMFILE, ENFILE, EINVAL
+ * EAGAIN), with POLLERR when it never will: the connection is lost. While a connect is in progress it waits for that;
+ * with QSOCK_NONBLOCK EAGAIN, as when the engine has hundreds of requests to look at first. Works in forked children
+ * that hold conn. ENOTCONN (not connected, or ended cleanly), ECONNRESET (lost), EMFILE, ENFILE, EINVAL
  * (flags; a stream), EINTR, ENOBUFS, EOPNOTSUPP (a listener). */
 QSOCK_API int qsock_open_stream(int conn, int flags);
 

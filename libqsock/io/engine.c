@@ -273,17 +273,16 @@ int engine_stop(uint64_t linger_us)
 
 /* Hardly a source has more than one other descriptor beside it, so the table is looked at only when it may be near its
  * limit. */
-bool engine_has_slots(struct engine *e)
+bool engine_has_slot(struct engine *e)
 {
 	struct rlimit limit;
 	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur > 2 * (rlim_t)e->sources + 64)
 		return true;
-	int a = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0), b = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0);
-	if (a >= 0)
-		close(a);
-	if (b >= 0)
-		close(b);
-	return a >= 0 && b >= 0;
+	int fd = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
 }
 
 uint8_t *engine_rx_buf(struct engine *e) { return e->rx_buf; }

@@ -103,8 +103,8 @@ void engine_undefer(struct engine *e, struct deferred *d);
  * once, its app_fd; elsewhere it needs the permission for pidfd_getfd and a main thread that lives. -1/errno. */
 int engine_take_fd(struct engine *e, int app_fd);
 
-/* May two more descriptors be received? At the limit recvmsg would destroy what it cannot install. */
-bool engine_has_slots(struct engine *e);
+/* May one more descriptor be received? At the limit recvmsg would destroy what it cannot install. */
+bool engine_has_slot(struct engine *e);
 
 /* The layer above: what to do at stop. Registered once before the first engine_call. */
 struct engine_hooks {

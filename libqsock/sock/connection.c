@@ -321,27 +321,20 @@ static void deliver_arrived(struct sconn *c)
 		source_set(e, &c->source, WATCH_ENGINE_END);
 }
 
-static void drop_fds(const int fds[2])
-{
-	for (int i = 0; i < 2; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
-}
-
 /* Whoever has the descriptor may write there: what came with the record need not be what we would have sent. */
-static void on_record(struct sconn *c, const struct record *r, const int fds[2])
+static void on_record(struct sconn *c, const struct record *r, int end)
 {
 	bool slow = r->flags & RECORD_OPEN_SLOW, uni = r->flags & QSOCK_UNI;
-	if (r->type != RECORD_OPEN || fds[0] < 0 || !pair_like(fds[0]) || (fds[1] >= 0 && !slow) || c->over ||
-	    c->side->phase != PHASE_RUNNING) {
+	if (r->type != RECORD_OPEN || end < 0 || !pair_like(end) || c->over || c->side->phase != PHASE_RUNNING) {
 		if (c->over)
 			sock_bury(c->side->engine, r->cookie, &c->cause);
-		drop_fds(fds);
+		if (end >= 0)
+			close(end);
 		return;
 	}
 	if (!slow && c->promised[uni])
 		c->promised[uni]--;
-	sstream_open(c, fds[0], fds[1], r->cookie, uni, slow ? r->filler : 0);
+	sstream_open(c, end, r->cookie, uni, slow ? r->filler : 0);
 }
 
 static bool holds_more(int fd)
@@ -364,19 +357,19 @@ static void drop_garbage(int fd)
 static bool take_records(struct sconn *c, int most)
 {
 	struct record r;
-	int fds[2];
+	int end;
 	bool more = true;
 	if (!c->established || c->source.fd < 0)
 		return true;	/* connecting: there is filler in it */
 	while (more && most--) {
 		/* Without any, what has come to its end must end all the same: that is what makes room. */
-		if (!engine_has_slots(c->side->engine) && holds_more(c->source.fd)) {
+		if (!engine_has_slot(c->side->engine) && holds_more(c->source.fd)) {
 			sconn_retry_later(c);
 			return false;
 		}
-		int got = mailbox_recv_retaining(c->source.fd, &r, fds, &more);
+		int got = mailbox_recv_retaining(c->source.fd, &r, &end, &more);
 		if (got > 0)
-			on_record(c, &r, fds);
+			on_record(c, &r, end);
 		if (got >= 0)
 			continue;
 		if (errno == EAGAIN)

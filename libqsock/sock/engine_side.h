@@ -49,7 +49,6 @@ struct side {			/* engine_data: everything there is */
 	struct sconn_list conns;
 	struct sconn_list work;		/* connections with something to do once the batch is over */
 	struct blockpool *pool;		/* of stream bytes */
-	size_t lent_ends;		/* applications' ends held for streams that wait for credit */
 };
 
 /* lifecycle.c: whoever links one of these files gets the engine's hooks with it. NULL: no memory at the start. */
@@ -249,9 +248,7 @@ struct sstream {
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */
 	bool retry;			/* no memory for the moment: go on with the connection's retry */
 	bool owes_go;			/* delivered; see pair_go */
-	int app_end;			/* to be sent, or lent to be widened; -1 */
-	bool lent;
-	int app_fd;			/* pooled, blocked: its number in the application's table, to find it again */
+	int app_end;			/* made here, not yet delivered; -1 */
 	size_t filler;			/* > 0: the application's end is blocked by so much */
 	uint64_t seen;			/* pooled: packets received when it was opened */
 	bool parted;			/* pooled: both sides are through, the connection is over; the next write fails */
@@ -259,11 +256,11 @@ struct sstream {
 	bool abort_on_close;		/* closing is a reset (SO_LINGER of 0 s) */
 	bool aborted;			/* it was closed with bytes unread: a reset follows the data, as with TCP */
 };
-/* Opened by the application; end and app_end (-1: none) are taken over whatever happens. */
-void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler);
-/* f becomes a stream of the pooled c; filler: by which app_fd is blocked until then; 0: it can start now. revert: a
+/* Opened by the application; end is taken over whatever happens. filler: pair_block's; 0: credit was taken for it. */
+void sstream_open(struct sconn *c, int end, uint64_t cookie, bool uni, size_t filler);
+/* f becomes a stream of the pooled c; filler: by which its end is blocked until then; 0: it can start now. revert: a
  * failure makes it a fresh socket again. 0 or -1/errno, f unchanged. */
-int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler, bool revert);
+int sstream_connect(struct sconn *c, struct sfresh *f, size_t filler, bool revert);
 /* One that waits goes to another connection. */
 void sstream_requeue(struct sstream *s, struct sconn *to);
 /* s, of which the server knows nothing, is opened again there with all that was written. false: not possible. */

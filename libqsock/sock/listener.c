@@ -36,7 +36,7 @@ static int send_one(struct slisten *l, struct sconn *c)
 	conn_info(c->conn, &info);
 	r.cookie = c->obj.cookie;
 	r.peer = info.remote;
-	if (mailbox_send(l->source.fd, &r, (int[2]){ c->app_end, -1 }, MSG_DONTWAIT))
+	if (mailbox_send(l->source.fd, &r, c->app_end, MSG_DONTWAIT))
 		return -1;
 	close(c->app_end);
 	c->app_end = -1;

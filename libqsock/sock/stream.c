@@ -7,14 +7,11 @@
 #include "sock/engine_side.h"
 
 #include <errno.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
-
-#define LENT_ENDS_MAX 1024
 
 static void ready(struct source *src, uint32_t events);
 
@@ -37,8 +34,6 @@ static void drop_app_end(struct sstream *s)
 	if (s->app_end >= 0)
 		close(s->app_end);
 	s->app_end = -1;
-	s->conn->side->lent_ends -= s->lent;
-	s->lent = false;
 }
 
 static void unlink_queues(struct sstream *s)
@@ -112,13 +107,11 @@ static void queue_work(struct sstream *s)
 
 /* ---- opened by the application ------------------------------------------------------ */
 
-static void refuse(struct sconn *c, int end, int app_end, uint64_t cookie)
+static void refuse(struct sconn *c, int end, uint64_t cookie)
 {
 	struct qsock_error err = { .kind = QSOCK_ERR_LOCAL, .os_errno = ENOBUFS };
 	sock_bury(c->side->engine, cookie, &err);
 	close(end);		/* the byte in it makes that ECONNRESET */
-	if (app_end >= 0)
-		close(app_end);
 }
 
 static void wait_for_credit(struct sstream *s)
@@ -127,34 +120,20 @@ static void wait_for_credit(struct sstream *s)
 	TAILQ_INSERT_TAIL(&s->conn->waiting[s->uni], s, queue_link);
 }
 
-/* While we hold an application's end we cannot see that it was closed. Who opens and gives up, again and again, must
- * not use up the descriptors that everybody needs. */
-static bool may_lend(struct sstream *s)
-{
-	struct side *side = s->conn->side;
-	struct rlimit r;
-	if (side->lent_ends >= LENT_ENDS_MAX || (!getrlimit(RLIMIT_NOFILE, &r) && side->lent_ends >= r.rlim_cur / 4))
-		return false;
-	side->lent_ends++;
-	s->lent = true;
-	return true;
-}
-
-void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler)
+void sstream_open(struct sconn *c, int end, uint64_t cookie, bool uni, size_t filler)
 {
 	struct sstream *s = sstream_new(c);
 	bool slow = filler > 0;
-	if (!s || (app_end >= 0 && !may_lend(s)) || obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
+	if (!s || obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
 	    source_add(c->side->engine, &s->source, end, WATCH_ENGINE_END, ready)) {
 		if (s) {
 			s->gone = true;	/* buried by refuse */
 			s->source.fd = -1;
 			sstream_free(s, false);
 		}
-		refuse(c, end, app_end, cookie);
+		refuse(c, end, cookie);
 		return;
 	}
-	s->app_end = app_end;
 	s->filler = filler;
 	s->uni = uni;
 	s->rx = uni ? HALF_DONE : HALF_OPEN;
@@ -173,32 +152,7 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 		wait_for_credit(s);
 }
 
-/* The application's end under the number it had when it was blocked; who duplicated it meanwhile and closed that one
- * is left with a smaller buffer until somebody asks about it (preload/). */
-static int find_again(const struct sstream *s)
-{
-	uint64_t cookie;
-	socklen_t len = sizeof(cookie);
-	int fd = engine_take_fd(s->obj.engine, s->app_fd);
-	if (fd < 0 || (!getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) && cookie == s->obj.cookie))
-		return fd;
-	close(fd);
-	return -1;
-}
-
-/* No duplicate is held while a socket of the pool is being connected: it would keep what the application closes. */
-static void unblock(struct sstream *s, int end)
-{
-	if (s->filler && s->conn->pooled && s->app_end < 0)
-		s->app_end = find_again(s);
-	if (s->app_end >= 0)
-		pair_widen(s->app_end);
-	drop_app_end(s);
-	pair_unblock(end, s->filler);
-	s->filler = 0;
-}
-
-int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler, bool revert)
+int sstream_connect(struct sconn *c, struct sfresh *f, size_t filler, bool revert)
 {
 	uint64_t cookie = f->obj.cookie;
 	struct sstream *s = sstream_new(c);
@@ -212,7 +166,6 @@ int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler
 		return -1;
 	}
 	s->abort_on_close = f->abort_on_close;
-	s->app_fd = app_fd;
 	s->filler = filler;
 	s->revert = revert;
 	sfresh_free(f, false);
@@ -291,7 +244,8 @@ bool sstream_start(struct sstream *s)
 	if (s->waits)
 		TAILQ_REMOVE(&c->waiting[s->uni], s, queue_link);
 	s->waits = false;
-	unblock(s, s->source.fd);
+	pair_unblock(s->source.fd, s->filler);
+	s->filler = 0;
 	sstream_drain(s);
 	if (s->tx == HALF_OPEN && !s->stream->sb.end)
 		conn_stream_announce(c->conn, s->stream);
@@ -368,8 +322,7 @@ static int post(const struct sstream *s)
 		r.peer = c->remote;
 		r.local = c->local;
 	}
-	return mailbox_send(c->acceptor ? c->acceptor->source.fd : c->source.fd, &r, (int[2]){ s->app_end, -1 },
-			    MSG_DONTWAIT);
+	return mailbox_send(c->acceptor ? c->acceptor->source.fd : c->source.fd, &r, s->app_end, MSG_DONTWAIT);
 }
 
 /* Who takes it waits for the byte that says that our copy is closed, and that comes with what there is to read. */
@@ -484,14 +437,12 @@ static bool revert(struct sstream *s)
 	int end = s->source.fd;
 	if (!s->revert)
 		return false;
-	if (s->filler)
-		s->app_end = find_again(s);	/* while the cookie is known */
 	obj_remove(c->side, &s->obj);
 	if (sfresh_revert(c->side, &s->source, cookie, c->port, &c->cause)) {
 		obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
 		return false;
 	}
-	unblock(s, end);
+	pair_unblock(end, s->filler);
 	s->gone = true;		/* nothing to bury */
 	sstream_free(s, true);
 	return true;
