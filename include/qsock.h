@@ -169,8 +169,9 @@ QSOCK_API int qsock_getsockopt(int fd, int level, int name, void *val, socklen_t
 				 * NUL; ENOENT: the peer showed no certificate, as in a resumed handshake */
 #define QSOCK_KEY_UPDATE 5	/* set: len 0: update 1-RTT keys now; EAGAIN when not allowed yet. RFC 9001 6 */
 #define QSOCK_STREAM_CREDIT 6	/* get: uint64_t[2]: bidirectional, unidirectional streams that may be opened now */
-#define QSOCK_UNSENT 7		/* get: uint64_t: bytes of a stream written and not yet acknowledged (as SIOCOUTQ);
-				 * ENOTCONN: the stream has ended in both directions */
+#define QSOCK_UNSENT 7		/* get: uint64_t: bytes of a stream written and not yet acknowledged (as SIOCOUTQ), its end
+				 * (shutdown) counting as one. 0: the peer has it all, also when the stream is over since.
+				 * ENOTCONN: it never will: reset, stopped, or the connection was lost before */
 
 /* ---- streams ------------------------------------------------------------ */
 
@@ -200,8 +201,8 @@ QSOCK_API int qsock_accept_stream(int conn, int flags);
 QSOCK_API int qsock_reset(int stream, uint64_t code);
 /* STOP_SENDING: ask the peer to stop; its writes fail with EPIPE. Errors as qsock_reset. RFC 3.5 */
 QSOCK_API int qsock_stop_sending(int stream, uint64_t code);
-/* The stream's id (RFC 2.1), or -1: EAGAIN while it waits for credit, EINVAL (not a stream, or ended in both
- * directions), EOPNOTSUPP (process). */
+/* The stream's id (RFC 2.1), or -1: EAGAIN while it waits for credit, EINVAL (not a stream, or over: both
+ * directions ended and everything acknowledged), EOPNOTSUPP (process). */
 QSOCK_API int64_t qsock_stream_id(int stream);
 
 /* ---- connections -------------------------------------------------------- */

@@ -287,7 +287,7 @@ int sock_cmd_close(struct engine *e, uint64_t cookie, uint64_t code, const char 
 	if (!o)
 		return -1;
 	if (o->kind == SOCK_LISTENER) {
-		sock_bury(e, cookie, &o->error);
+		sock_bury(e, cookie, &o->error, false);
 		slisten_free((struct slisten *)o, true);
 	} else if (o->kind == SOCK_CONNECTION && !((struct sconn *)o)->over) {
 		struct sconn *c = (struct sconn *)o;
@@ -439,10 +439,15 @@ int sock_cmd_credit(struct engine *e, uint64_t cookie, uint64_t credit[2])
 
 int sock_cmd_unsent(struct engine *e, uint64_t cookie, uint64_t *bytes)
 {
-	struct sstream *s = find_stream(e, cookie, ENOTCONN);
-	if (!s)
+	const struct sstream *s = find_stream(e, cookie, ENOTCONN);
+	if (!s && sock_grave_delivered(e, cookie))
+		*bytes = 0;
+	else if (!s)
 		return -1;
-	*bytes = sstream_queued(s) + (s->stream ? sendbuf_unacked(&s->stream->sb) : 0);
+	else if (s->tx == HALF_CUT)
+		return fail(ENOTCONN);
+	else
+		*bytes = sstream_unsent(s);
 	return 0;
 }
 

@@ -200,7 +200,7 @@ void sconn_free(struct sconn *c)
 	if (c->app_end >= 0)
 		close(c->app_end);
 	if (!c->gone)
-		sock_bury(side->engine, c->obj.cookie, &c->obj.error);
+		sock_bury(side->engine, c->obj.cookie, &c->obj.error, false);
 	obj_remove(side, &c->obj);
 	endpoint_drop(port_endpoint(c->port->port), c->conn);
 	sport_put(c->port);
@@ -327,7 +327,7 @@ static void on_record(struct sconn *c, const struct record *r, int end)
 	bool slow = r->flags & RECORD_OPEN_SLOW, uni = r->flags & QSOCK_UNI;
 	if (r->type != RECORD_OPEN || end < 0 || !pair_like(end) || c->over || c->side->phase != PHASE_RUNNING) {
 		if (c->over)
-			sock_bury(c->side->engine, r->cookie, &c->cause);
+			sock_bury(c->side->engine, r->cookie, &c->cause, false);
 		if (end >= 0)
 			close(end);
 		return;

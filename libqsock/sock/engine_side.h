@@ -277,7 +277,8 @@ void sstream_lost(struct sstream *s);		/* the connection is over; may free s */
 void sstream_stop(struct sstream *s);		/* the engine stops: forward what was written, then FIN */
 int sstream_reset(struct sstream *s, uint64_t code);
 int sstream_stop_sending(struct sstream *s, uint64_t code);
-uint64_t sstream_queued(const struct sstream *s);	/* written and not yet taken from the pair */
+/* Bytes written and not acknowledged yet, wherever they are; the end counts as one. */
+uint64_t sstream_unsent(const struct sstream *s);
 void sstream_free(struct sstream *s, bool clean);
 /* Stop reading from QUIC for good, telling the peer with code. */
 void sstream_cut_rx(struct sstream *s, uint64_t code);

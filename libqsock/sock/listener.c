@@ -46,7 +46,7 @@ static int send_one(struct slisten *l, struct sconn *c)
 
 void slisten_shut(struct slisten *l)
 {
-	sock_bury(l->obj.engine, l->obj.cookie, &l->obj.error);
+	sock_bury(l->obj.engine, l->obj.cookie, &l->obj.error, false);
 	slisten_free(l, true);
 }
 

@@ -78,9 +78,10 @@ struct sock_obj {
 					 * whoever frees the object; NULL: nothing */
 };
 struct sock_obj *sock_find(struct engine *e, uint64_t cookie);
-/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR. At most 4096,
- * oldest go first. */
-void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err);
+/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR, and whether the peer had
+ * all of a stream. At most 4096, oldest go first. */
+void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err, bool delivered);
+bool sock_grave_delivered(struct engine *e, uint64_t cookie);
 const struct qsock_error *sock_grave(struct engine *e, uint64_t cookie);	/* NULL: unknown */
 
 /* Commands, each the body of an engine_call made by api_*.c: 0 or -1/errno. fds are numbers in the application's

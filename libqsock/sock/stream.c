@@ -48,31 +48,46 @@ static void unlink_queues(struct sstream *s)
 	TAILQ_REMOVE(&c->streams, s, link);
 }
 
+static void close_end(struct sstream *s, bool clean)
+{
+	end_close(s->obj.engine, &s->source, clean && !s->emptied);
+}
+
+/* The peer has all that there is to send, the end too. */
+static bool sent_all(const struct sstream *s)
+{
+	return s->stream->tx == STX_NONE || s->stream->tx == STX_DATA_RECVD;
+}
+
 void sstream_free(struct sstream *s, bool clean)
 {
 	struct sconn *c = s->conn;
 	struct engine *e = s->obj.engine;
+	bool delivered = s->tx == HALF_DONE && s->stream && sent_all(s);
 	unlink_queues(s);
-	end_close(e, &s->source, clean && !s->emptied);
+	close_end(s, clean);
 	drop_app_end(s);
 	if (s->stream) {
 		conn_stream_release(c->conn, s->stream);
 		sconn_touch(c);
 	}
 	if (!s->gone)
-		sock_bury(e, s->obj.cookie, &s->obj.error);
+		sock_bury(e, s->obj.cookie, &s->obj.error, delivered);
 	obj_remove(c->side, &s->obj);
 	mem_free(s);
 	sconn_defer(c);
 }
 
-/* Both halves are over? Then so is the stream; its end is clean unless the reader lacks something. true: s is freed. */
-static bool settle(struct sstream *s)
+/* Both halves are over? Then so is the descriptor; its end is clean unless the reader lacks something. The stream stays
+ * until all is acknowledged, if there may be somebody to ask about that. May free s. */
+static void settle(struct sstream *s)
 {
 	if (s->tx == HALF_OPEN || s->rx == HALF_OPEN)
-		return false;
-	sstream_free(s, s->rx != HALF_LOST);
-	return true;
+		return;
+	if (s->tx == HALF_DONE && !s->gone && !s->conn->over && !stream_tx_terminal(s->stream))
+		close_end(s, s->rx != HALF_LOST);
+	else
+		sstream_free(s, s->rx != HALF_LOST);
 }
 
 /* Later writes fail with EPIPE while data still flows the other way. What is queued is dropped, or a writer
@@ -110,7 +125,7 @@ static void queue_work(struct sstream *s)
 static void refuse(struct sconn *c, int end, uint64_t cookie)
 {
 	struct qsock_error err = { .kind = QSOCK_ERR_LOCAL, .os_errno = ENOBUFS };
-	sock_bury(c->side->engine, cookie, &err);
+	sock_bury(c->side->engine, cookie, &err, false);
 	close(end);		/* the byte in it makes that ECONNRESET */
 }
 
@@ -359,7 +374,7 @@ int sstream_deliver(struct sstream *s)
 
 void sstream_event(struct sstream *s, uint8_t events)
 {
-	if (!s->stream || s->source.fd < 0)
+	if (!s->stream || (s->has_arrived && s->source.fd < 0))
 		return;		/* deliver looks for itself */
 	s->todo_fill |= (events & (STREAM_EV_READABLE | STREAM_EV_RESET)) != 0;
 	s->todo_drain |= (events & STREAM_EV_WRITABLE) != 0;
@@ -465,7 +480,7 @@ void sstream_lost(struct sstream *s)
 			sstream_free(s, false);
 		return;
 	}
-	if (s->source.fd < 0 || s->has_arrived)
+	if (s->has_arrived)
 		return;		/* after it was delivered */
 	sstream_fill(s);
 	if (part(s))

@@ -480,6 +480,9 @@ static void stream__over_both_ways__still_known(void **state)
 			wait_for(s[i], POLLHUP);
 			assert_int_equal(qsock_error(s[i], &err), 0);
 			assert_int_equal(err.kind, QSOCK_ERR_NONE);
+			for (uint64_t unsent = 1; unsent;)
+				assert_int_equal(qsock_getsockopt(s[i], SOL_QUIC, QSOCK_UNSENT, &unsent,
+								  &(socklen_t){ sizeof(unsent) }), 0);
 			assert_int_equal(qsock_stream_id(s[i]), -1);
 			assert_int_equal(errno, EINVAL);
 			close(s[i]);
