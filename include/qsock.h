@@ -157,7 +157,8 @@ QSOCK_API int qsock_getsockname(int fd, struct sockaddr *addr, socklen_t *addrle
 QSOCK_API int qsock_getpeername(int fd, struct sockaddr *addr, socklen_t *addrlen);
 
 /* level SOL_QUIC: options below. Level SOL_SOCKET: SO_ERROR is translated (why a connect failed or a connection was
- * lost; told once); everything else goes to the kernel's object. ENOPROTOOPT, EFAULT, EINVAL (val, len; a buffer too
+ * lost; told once); SO_SNDBUF and SO_RCVBUF are accepted and change nothing, as the configuration decides (do not lower
+ * them by setsockopt(2): poll may report no room any more); everything else goes to the kernel's object. ENOPROTOOPT, EFAULT, EINVAL (val, len; a buffer too
  * small), EISCONN (too late), ENOTCONN, EOPNOTSUPP (process). */
 QSOCK_API int qsock_setsockopt(int fd, int level, int name, const void *val, socklen_t len);
 QSOCK_API int qsock_getsockopt(int fd, int level, int name, void *val, socklen_t *len);
