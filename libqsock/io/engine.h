@@ -77,6 +77,10 @@ int source_move(struct engine *e, struct source *from, struct source *to, uint32
  * sources whose event is still pending in this turn. */
 void source_close(struct engine *e, struct source *s);
 
+/* In a command that asks for what the application did before: serve sources that are ready, ahead of the next turn.
+ * false: none was. */
+bool engine_catch_up(struct engine *e);
+
 /* A one-shot timer. Embedded; zero it before first use. */
 struct timer {
 	RB_ENTRY(timer) link;

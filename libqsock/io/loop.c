@@ -131,6 +131,7 @@ void source_close(struct engine *e, struct source *s)
 
 static void sources_ready(struct engine *e)
 {
+	e->serving = true;
 	for (e->next_event = 0; e->next_event < e->n_events;) {
 		struct epoll_event *ev = &e->events[e->next_event++];
 		struct source *s = ev->data.ptr;
@@ -138,6 +139,7 @@ static void sources_ready(struct engine *e)
 			s->ready(s, ev->events);
 	}
 	e->n_events = e->next_event = 0;
+	e->serving = false;
 }
 
 /* ---- deferred ------------------------------------------------------------ */
@@ -207,6 +209,16 @@ static void poll_once(struct engine *e)
 {
 	int n = wait_for(e, 0);
 	e->n_events = n > 0 ? n : 0;
+}
+
+bool engine_catch_up(struct engine *e)
+{
+	if (e->serving)
+		return false;
+	poll_once(e);
+	const bool any = e->n_events;
+	sources_ready(e);
+	return any;
 }
 
 static void sleep_until(struct engine *e, uint64_t until_us)

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 
 #define GRAVES_MAX 4096
+#define CATCH_UP_MAX 16	/* turns: more than it takes to empty a full mailbox */
 
 struct grave {
 	RB_ENTRY(grave) link;
@@ -66,10 +67,11 @@ struct sock_obj *sock_find(struct engine *e, uint64_t cookie)
 {
 	struct side *side = side_of(e);
 	struct sock_obj *o = side && cookie ? lookup(side, cookie) : NULL;
-	if (o || !side || !cookie || sock_grave(e, cookie))
-		return o;
-	side_take_records(side);
-	return lookup(side, cookie);
+	if (!side || !cookie)
+		return NULL;
+	for (int i = 0; !o && !sock_grave(e, cookie) && i < CATCH_UP_MAX && engine_catch_up(e); i++)
+		o = lookup(side, cookie);
+	return o;
 }
 
 struct sock_obj *obj_any(struct side *side, enum sock_kind kind)
