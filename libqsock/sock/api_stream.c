@@ -11,7 +11,8 @@
 
 /* ---- opening ------------------------------------------------------------------ */
 
-/* The connection takes no more: did it end with an error? What waits for a stream may hear it before the descriptor tells. */
+/* The connection takes no more: did it end with an error? Who waits for a stream may hear it before the descriptor
+ * tells. */
 static int gone(int conn)
 {
 	struct pollfd p = { .fd = conn };

@@ -359,7 +359,8 @@ static void info_of(const struct conn_info *i, struct qsock_info *out)
 	const size_t size = out->size;
 	*out = (struct qsock_info){
 		.size = size, .version = i->version, .mtu = i->mss,
-		.rtt_us = (uint32_t)i->rtt_us, .rtt_min_us = (uint32_t)i->rtt_min_us, .rtt_var_us = (uint32_t)i->rtt_var_us,
+		.rtt_us = (uint32_t)i->rtt_us, .rtt_min_us = (uint32_t)i->rtt_min_us,
+		.rtt_var_us = (uint32_t)i->rtt_var_us,
 		.cwnd = i->cwnd, .bytes_in_flight = i->in_flight, .pacing_rate = i->pacing_rate,
 		.packets_sent = i->packets_sent, .packets_received = i->packets_received,
 		.packets_lost = i->packets_lost, .bytes_sent = i->bytes_sent, .bytes_received = i->bytes_received,
@@ -425,6 +426,7 @@ int sock_cmd_names(struct engine *e, uint64_t cookie, struct addr *local, struct
 
 int sock_cmd_credit(struct engine *e, uint64_t cookie, uint64_t credit[2])
 {
+	engine_catch_up(e);	/* with what was opened before the question */
 	struct sconn *c = find_live_conn(e, cookie);
 	const struct sstream *s;
 	if (!c)

@@ -105,8 +105,8 @@ struct sport {
 };
 /* NULL: nobody in this process has it. Not counted. */
 struct sport *sport_find(struct side *side, const struct addr *a);
-/* The port bound to a, shared within the process; counted. NULL and errno. */
-struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags);	/* UDP_*, SPORT_OWN: not shared */
+/* The port bound to a, shared within the process but with SPORT_OWN; counted. flags: and UDP_*. NULL and errno. */
+struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags);
 struct sport *sport_for_clients(struct side *side, int family);
 struct sport *sport_get(struct sport *p);
 void sport_put(struct sport *p);
@@ -251,8 +251,8 @@ struct sstream {
 	int app_end;			/* made here, not yet delivered; -1 */
 	size_t filler;			/* > 0: the application's end is blocked by so much */
 	uint64_t seen;			/* pooled: packets received when it was opened */
-	bool parted;			/* pooled: both sides are through, the connection is over; the next write fails */
-	bool deaf;			/* pooled: the application shut its reading half, which with TCP the peer does not notice */
+	bool parted;			/* pooled: both are through, the connection is over; the next write fails */
+	bool deaf;			/* pooled: the application shut its reading half, which TCP does not tell */
 	bool abort_on_close;		/* closing is a reset (SO_LINGER of 0 s) */
 	bool aborted;			/* it was closed with bytes unread: a reset follows the data, as with TCP */
 };

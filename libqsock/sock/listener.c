@@ -116,10 +116,13 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool s
 	struct side *side = side_of(e);
 	struct slisten *l = mem_zalloc(sizeof(*l));
 	uint64_t cookie = f->obj.cookie;
-	const struct conn_config *conn_cfg = l ? sport_keep_config(f->port, cfg) : NULL;
+	if (!l) {
+		errno = ENOMEM;
+		return -1;
+	}
+	const struct conn_config *conn_cfg = sport_keep_config(f->port, cfg);
 	if (!conn_cfg || source_move(e, &f->source, &l->source, WATCH_ENGINE_END, ready)) {
 		mem_free(l);
-		errno = errno ? errno : ENOMEM;
 		return -1;
 	}
 	l->port = sport_get(f->port);

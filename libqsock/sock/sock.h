@@ -29,7 +29,7 @@
 struct sock_config {
 	struct conn_config client, server;	/* .tls is NULL for the role it was not made for */
 	struct endpoint_config endpoint;	/* retry and the like; keys are the process's */
-	uint8_t reset_secret[32];		/* servers: the same in the next process with this certificate, if possible */
+	uint8_t reset_secret[32];		/* servers: if possible the same in the next process with this key */
 	char *server_name;			/* NULL: none given */
 	char *session_file;			/* absolute; NULL: none */
 	uint64_t session_id;			/* equal where resumption may be shared, in every run */
@@ -78,8 +78,8 @@ struct sock_obj {
 					 * whoever frees the object; NULL: nothing */
 };
 struct sock_obj *sock_find(struct engine *e, uint64_t cookie);
-/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR, and whether the peer had
- * all of a stream. At most 4096, oldest go first. */
+/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR, and whether the peer
+ * had all of a stream. At most 4096, oldest go first. */
 void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err, bool delivered);
 bool sock_grave_delivered(struct engine *e, uint64_t cookie);
 const struct qsock_error *sock_grave(struct engine *e, uint64_t cookie);	/* NULL: unknown */
@@ -97,14 +97,16 @@ int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, 
  * reference of cfg on success. The result is seen on the descriptor. */
 int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const struct addr *remote,
 		     const char *server_name, struct sock_config *cfg);
-/* The same for programs made for TCP, where a socket is one stream of a connection that it shares with others (preload/).
- * listen: accept gives streams. connect: 0 connected, 1 under way as with sock_cmd_connect; a reference of cfg is taken
- * where needed, the caller keeps his own. app_fd: its number in the caller's table. revert: on failure the descriptor becomes a writable fresh
- * socket again, with the cause in its error, for a caller who waits and asks; otherwise it ends, as the poller sees. */
+/* The same for programs made for TCP, where a socket is one stream of a connection that it shares with others
+ * (preload/). listen: accept gives streams. connect: 0 connected, 1 under way as with sock_cmd_connect; a reference of
+ * cfg is taken where needed, the caller keeps his own. app_fd: the end's number in the caller's table. revert: on
+ * failure the descriptor becomes a writable fresh socket again, with the cause in its error, for a caller who waits and
+ * asks; otherwise it ends, as the poller sees. */
 int sock_cmd_stream_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog);
 int sock_cmd_stream_connect(struct engine *e, uint64_t cookie, int app_fd, const struct addr *remote,
 			    const char *server_name, struct sock_config *cfg, bool revert);
-int sock_cmd_tcp_bind(struct engine *e, uint64_t cookie, const struct addr *a, bool reuse);	/* reuse: SO_REUSEADDR */
+/* reuse: SO_REUSEADDR */
+int sock_cmd_tcp_bind(struct engine *e, uint64_t cookie, const struct addr *a, bool reuse);
 enum sock_tcp_option { SOCK_TCP_V6ONLY, SOCK_TCP_REUSEPORT, SOCK_TCP_ABORT };	/* ABORT: close() resets */
 int sock_cmd_tcp_option(struct engine *e, uint64_t cookie, enum sock_tcp_option option, bool on);
 /* 0 connected, 1 under way, -1/errno: ENOTCONN not begun, EINVAL over, ENOTSOCK unknown. */
@@ -169,8 +171,8 @@ struct record {
 _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
 #define RECORD_OPEN_SLOW 0x80
 
-/* One record, with a descriptor or none (-1). send: 0, or -1/errno (EAGAIN full, ETOOMANYREFS). recv: 1; 0 the other end
- * closed; -1/errno: EAGAIN, EINTR, ECONNRESET, EMFILE (tested before, nothing is lost), EPROTO. flags:
+/* One record, with a descriptor or none (-1). send: 0, or -1/errno (EAGAIN full, ETOOMANYREFS). recv: 1; 0 the other
+ * end closed; -1/errno: EAGAIN, EINTR, ECONNRESET, EMFILE (tested before, nothing is lost), EPROTO. flags:
  * MSG_DONTWAIT, MSG_CMSG_CLOEXEC. */
 int mailbox_send(int fd, const struct record *r, int with, int flags);
 int mailbox_recv(int fd, struct record *r, int *with, int flags);
@@ -191,9 +193,10 @@ int mailbox_recv_retaining(int fd, struct record *r, int *with, bool *more);
 int pair_make(int fd[2], int flags, uint64_t *cookie);
 /* Can fd be the end of a pair? A stream socket of AF_UNIX. */
 bool pair_like(int fd);
-/* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end, which
- * needs nobody to hold this one: its close is seen at once. buffer: PAIR_BUFFER; or BLOCK_MAILBOX for a connection, which
- * is cheaper, and whose caller widens it when he has waited for it. Returns filler bytes queued (> 0) or -1/errno. */
+/* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end. For
+ * that nobody has to hold this one, so its close is seen at once. buffer: PAIR_BUFFER; or BLOCK_MAILBOX for a
+ * connection, which is cheaper, and whose caller widens it when he has waited for it. Returns filler bytes queued (> 0)
+ * or -1/errno. */
 #define BLOCK_MAILBOX 32768
 ssize_t pair_block(int app_fd, int buffer);
 int pair_widen(int app_fd);

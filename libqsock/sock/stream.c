@@ -251,6 +251,8 @@ bool sstream_start(struct sstream *s)
 	sconn_touch(c);
 	if (e) {
 		s->stream = NULL;
+		if (e == QE_NOMEM)
+			sconn_retry_later(c);
 		return false;
 	}
 	s->stream->app = s;

@@ -346,6 +346,21 @@ static void max_streams__of_the_server__the_clients_credit(void **state)
 	assert_int_equal(credit[1], 3);
 }
 
+static void stream_credit__just_opened__counts(void **state)
+{
+	uint64_t credit[2];
+	int s[90];
+	loopback_pair(lb, conn);
+	for (int i = 0; i < 90; i++) {
+		assert_true((s[i] = qsock_open_stream(conn[0], 0)) >= 0);
+		assert_int_equal(qsock_getsockopt(conn[0], SOL_QUIC, QSOCK_STREAM_CREDIT, credit,
+						  &(socklen_t){ sizeof(credit) }), 0);
+		assert_int_equal(credit[0], 99 - i);
+	}
+	for (int i = 0; i < 90; i++)
+		close(s[i]);
+}
+
 static void keepalive__silence_beyond_the_idle_timeout__survived(void **state)
 {
 	for (int i = 0; i < 2; i++) {
@@ -411,6 +426,7 @@ int main(void)
 		T(unsent__waiting_for_credit__none),
 		T(unsent__not_to_be_delivered__enotconn),
 		T(max_streams__of_the_server__the_clients_credit),
+		T(stream_credit__just_opened__counts),
 		T(keepalive__silence_beyond_the_idle_timeout__survived),
 		T(reuseport__a_second_process__binds_the_same),
 	};

@@ -372,7 +372,7 @@ static void streams_reap__only_when_all_is_over_and_released(void **st)
 	assert_null(streams_find(&ss, 0));
 }
 
-/* The peer opens and ends streams one by one, and then as many as it can: it may always have 8. RFC9000 4.6-7 */
+/* The peer opens and ends streams one by one, and then as many as it can: it may always have 8. RFC9000 4.6-6 */
 static void streams_max__told_before_the_peer_stands_still(void **st)
 {
 	uint64_t told = 8, frames = 0;
