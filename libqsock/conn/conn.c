@@ -193,7 +193,7 @@ size_t conn_stream_claim(struct conn *c, struct stream *s, size_t want, struct i
 		want = (size_t)(max - held);
 	size_t got = sendbuf_claim(&s->sb, want, iov, cap, n);
 	if (!got && want)
-		s->tx_waiting = true;	/* no memory: what is acknowledged gives some back */
+		s->tx_waiting = held > 0;	/* no memory: what is acknowledged gives some back */
 	return got;
 }
 

@@ -112,8 +112,9 @@ bool conn_poll_event(struct conn *c, struct conn_event *ev);
 /* 0; QE_AGAIN at the peer's stream limit or before it is known; QE_NOMEM; QE_CLOSED. dir: DIR_BIDI, DIR_UNI */
 int conn_stream_open(struct conn *c, int dir, struct stream **out);
 uint64_t conn_stream_credit(const struct conn *c, int dir);
-/* Room for application bytes: at most what keeps the stream under max_send_bytes; 0: full (EV_WRITABLE will come) or no
- * longer writable (stream_tx_open says which). Fill the pieces and commit. */
+/* Room for application bytes: at most what keeps the stream under max_send_bytes; 0: full, no memory, or no longer
+ * writable (stream_tx_open says which). EV_WRITABLE will come if the stream is tx_waiting then; without that there is
+ * nothing whose acknowledgement could give room: try again later. Fill the pieces and commit. */
 size_t conn_stream_claim(struct conn *c, struct stream *s, size_t want, struct iovec *iov, int cap, int *n);
 void conn_stream_commit(struct conn *c, struct stream *s, size_t len);
 int conn_stream_finish(struct conn *c, struct stream *s);

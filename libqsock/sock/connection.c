@@ -264,7 +264,6 @@ void sconn_abandon(struct sconn *c)
 {
 	struct sstream *s;
 	c->gone = true;
-	timer_clear(c->side->engine, &c->retry);
 	end_close(c->side->engine, &c->source, true);
 	if (c->app_end >= 0)
 		close(c->app_end);
@@ -429,7 +428,7 @@ static void retry(struct timer *t)
 
 /* ---- credit --------------------------------------------------------------------------- */
 
-/* Those who wait come first; what is left is promised to callers. */
+/* Those who wait come first; what is left is promised to callers, or kept for those who ask the slow way. */
 static void spread_credit(struct sconn *c, int dir)
 {
 	struct sstream *s;
@@ -440,8 +439,10 @@ static void spread_credit(struct sconn *c, int dir)
 	if (credit <= c->promised[dir] || !TAILQ_EMPTY(&c->waiting[dir]))
 		return;
 	uint64_t fresh = credit - c->promised[dir];
-	c->promised[dir] += fresh;
-	credit_add(c->obj.cookie, dir == DIR_BIDI ? fresh : 0, dir == DIR_UNI ? fresh : 0);
+	if (credit_add(c->obj.cookie, dir == DIR_BIDI ? fresh : 0, dir == DIR_UNI ? fresh : 0))
+		c->promised[dir] += fresh;
+	else
+		sconn_retry_later(c);
 }
 
 /* ---- what QUIC says --------------------------------------------------------------------- */

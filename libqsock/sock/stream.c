@@ -251,7 +251,7 @@ bool sstream_start(struct sstream *s)
 	sconn_touch(c);
 	if (e) {
 		s->stream = NULL;
-		if (e == QE_NOMEM)
+		if (e == QE_NOMEM)	/* no news of credit will come for this */
 			sconn_retry_later(c);
 		return false;
 	}

@@ -552,6 +552,31 @@ static void conn_data_blocked__credit_ends_before_a_packet_begins__is_sent(void 
 	connpair_fini(&p);
 }
 
+/* Who is tx_waiting waits for an acknowledgement, so something has to be under way. */
+static void conn_stream_claim__no_memory__waits_only_for_what_will_come(void **state)
+{
+	struct connpair p;
+	struct stream *s;
+	struct iovec iov;
+	int n;
+	connpair_init(&p, 22);
+	connpair_handshake(&p);
+	assert_int_equal(conn_stream_open(p.client, DIR_BIDI, &s), 0);
+	mem_test_fail_nth(1);
+	assert_int_equal(conn_stream_claim(p.client, s, 1, &iov, 1, &n), 0);
+	mem_test_fail_nth(0);
+	assert_false(s->tx_waiting);
+	for (int i = 0; !s->tx_waiting; i++) {
+		assert_true(i < 1000);
+		mem_test_fail_nth(i ? 1 : 0);
+		size_t got = conn_stream_claim(p.client, s, 1000, &iov, 1, &n);
+		mem_test_fail_nth(0);
+		conn_stream_commit(p.client, s, got);
+	}
+	assert_true(sendbuf_held(&s->sb) > 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 #define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
@@ -580,6 +605,7 @@ int main(void)
 		T(conn_ack_delay__packet_waited_for_keys__wait_is_included),
 		T(conn_out_of_memory__any_allocation__no_crash_no_leak),
 		T(conn_data_blocked__credit_ends_before_a_packet_begins__is_sent),
+		T(conn_stream_claim__no_memory__waits_only_for_what_will_come),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
