@@ -17,7 +17,7 @@ struct recovery_env conn_env(const struct conn *c)
 		.is_server = c->is_server,
 		.handshake_confirmed = c->confirmed,
 		.has_handshake_keys = pktkey_ready(&c->keys.tx[LEVEL_HANDSHAKE]),
-		/* A client knows it once a Handshake packet was acknowledged or the handshake is confirmed. RFC 9002 A.6 */
+		/* A client knows it once a Handshake packet is acknowledged or the handshake confirmed. RFC 9002 A.6 */
 		.peer_validated = c->is_server || c->confirmed ||
 				  recovery_largest_acked(&c->rec, SPACE_HANDSHAKE) != PN_NONE,
 		.amplification_blocked = conn_amplify_blocked(c),

@@ -13,7 +13,8 @@
 
 static int packet_begin(struct conn *c, struct build *b, enum level level, uint8_t *at, uint8_t *end, uint64_t now_us)
 {
-	static const enum packet_type types[] = { [LEVEL_INITIAL] = PACKET_INITIAL, [LEVEL_HANDSHAKE] = PACKET_HANDSHAKE };
+	static const enum packet_type types[] = { [LEVEL_INITIAL] = PACKET_INITIAL,
+						  [LEVEL_HANDSHAKE] = PACKET_HANDSHAKE };
 	enum pn_space space = level_space(level);
 	const struct cid *dcid = remote_cids_current(&c->rcids);
 	uint64_t random = level == LEVEL_APP ? rng_u64(c->rng) : 0;
@@ -30,9 +31,8 @@ static int packet_begin(struct conn *c, struct build *b, enum level level, uint8
 	if (level == LEVEL_APP)
 		ok = packet_write_short(&b->w, dcid, spin, c->keys.tx_phase, b->pn, b->pn_len);
 	else
-		ok = packet_write_long(&b->w, types[level], c->version, dcid, &c->lcids.v[0].cid,
-				       level == LEVEL_INITIAL ? c->token : NULL, level == LEVEL_INITIAL ? c->token_len : 0,
-				       b->pn, b->pn_len, &b->length_off);
+		ok = packet_write_long(&b->w, types[level], c->version, dcid, &c->lcids.v[0].cid, c->token,
+				       level == LEVEL_INITIAL ? c->token_len : 0, b->pn, b->pn_len, &b->length_off);
 	b->hdr_len = wr_len(&b->w);
 	b->pn_off = b->hdr_len - b->pn_len;
 	return ok ? 0 : QE_LIMIT;

@@ -56,7 +56,7 @@ struct remote_cids {
 	unsigned n;
 	unsigned current;	/* index of the one in use */
 	uint64_t retire_prior_to;
-	uint64_t highest_seq, seen;	/* bit i: highest_seq - i was received; a late copy must not revive a retired CID */
+	uint64_t highest_seq, seen;	/* bit i: highest_seq - i came; late copies revive no retired CID */
 	uint64_t retire[CIDS_RETIRE_MAX];	/* sequence numbers to be retired: frames to send or unacknowledged */
 	bool retire_want[CIDS_RETIRE_MAX];	/* to be sent: not yet, or lost */
 	unsigned nretire;

@@ -145,7 +145,7 @@ int sock_cmd_pin(struct engine *e, uint64_t cookie, uint8_t pin[32]);
 bool credit_take(uint64_t conn_cookie, bool uni);
 /* What was taken cannot be used after all: the record could not be sent. Thread-safe. */
 void credit_return(uint64_t conn_cookie, bool uni);
-/* Engine thread. add: so many more may be opened; false: no memory, nothing was added. forget: the connection is gone. */
+/* Engine thread. add: so many more may be opened; false: no memory, none was added. forget: the connection is gone. */
 bool credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
 void credit_forget(uint64_t conn_cookie);
 

@@ -212,7 +212,7 @@ static void lossy_handshake(uint64_t seed)
 	start_watched(&w, &x);
 	struct simconn *c = simworld_connect(&w, NULL);
 	simconn_send(c, DIR_BIDI, 1, 1024);
-	/* The interop runner waits 300 s. Of 40,000 seeds the worst takes 33 s. */
+	/* The interop runner waits 300 s. Of 31,000 seeds the worst took 33 s. */
 	simworld_until(&w, sim_streams_done, 100 * SIM_S);
 	assert_int_equal(c->got, 1024);
 	simworld_end(&w);
