@@ -201,6 +201,40 @@ static void qsock_shutdown__what_is_left_open__econnreset(void **state)
 	lb->listener = -1;
 }
 
+/* What the peer has not accepted nobody owes. */
+static void qsock_shutdown__everything_acknowledged__0_without_waiting(void **state)
+{
+	enum { STREAMS = 400 };		/* more than the mailbox holds */
+	int c[2], s[STREAMS];
+	struct loopback *lb = *state;
+	lb->server.max_streams_bidi = STREAMS;
+	loopback_pair(lb, c);
+	for (int i = 0; i < STREAMS; i++) {
+		assert_true((s[i] = qsock_open_stream(c[0], 0)) >= 0);
+		write_all(s[i], "x", 1);
+		flush(s[i]);
+	}
+	assert_int_equal(qsock_shutdown(20000), 0);
+	assert_int_equal(qsock_shutdown(0), 0);
+	for (int i = 0; i < STREAMS; i++)
+		close(s[i]);
+	close(c[0]);
+	close(c[1]);
+}
+
+static void qsock_shutdown__nobody_reads__etimedout(void **state)
+{
+	int c[2], s[2];
+	struct loopback *lb = *state;
+	lb->server.stream_window = lb->server.stream_window_max = 65536;
+	loopback_pair(lb, c);
+	loopback_stream(c, s, 0);
+	write_large(s[0]);
+	assert_int_equal(qsock_shutdown(50), -1);
+	assert_int_equal(errno, ETIMEDOUT);
+	close_all(c, s);
+}
+
 /* ---- another program is killed -------------------------------------------------------- */
 
 /* Says that what it wrote has arrived, then waits to be killed. */
@@ -484,6 +518,45 @@ static void exit__idle_peer__waits_no_longer_than_linger_ms(void **state)
 	close(fd);
 }
 
+/* Two connections: the peer of one does not read. */
+static int run_exit_half_stuck(struct loopback *lb, int fd)
+{
+	lb->client.linger_ms = 100;
+	int stuck = loopback_connect(lb), s = qsock_open_stream(stuck, 0);
+	CHECK(s >= 0);
+	write_large(s);
+	int well = loopback_connect(lb), t = qsock_open_stream(well, 0);
+	CHECK(t >= 0);
+	CHECK(write(t, "all", 3) == 3);
+	return 0;
+}
+
+static void exit__one_of_two_peers_does_not_read__the_other_sees_a_clean_end(void **state)
+{
+	struct loopback *lb = *state;
+	char buf[4];
+	int fd, end, c[2], s[2];
+	lb->server.stream_window = lb->server.stream_window_max = 65536;
+	loopback_listen(lb);
+	pid_t child = role_start(lb, "exit_half_stuck", &fd);
+	for (int i = 0; i < 2; i++) {
+		assert_true((c[i] = qsock_accept(lb->listener, NULL, NULL)) >= 0);
+		assert_true((s[i] = qsock_accept_stream(c[i], 0)) >= 0);
+	}
+	assert_int_equal(wait_child(child), 0);
+	assert_int_equal(read_upto(s[1], buf, 4, &end), 3);
+	assert_int_equal(end, 1);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(qsock_accept_stream(c[i], 0), -1);
+		assert_int_equal(errno, i ? ENOTCONN : ECONNRESET);
+	}
+	while (read_upto(s[0], large, sizeof(large), &end) && !end)
+		;
+	assert_int_equal(end, -1);
+	close_all(c, s);
+	close(fd);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, loopback_setup, loopback_teardown)
 
 int main(int argc, char **argv)
@@ -491,7 +564,7 @@ int main(int argc, char **argv)
 	static const struct role roles[] = {
 		{ "writer", run_writer }, { "server", run_server }, { "maker", run_maker }, { "exit", run_exit },
 		{ "exit_at_once", run_exit_at_once }, { "exit_of_child", run_exit_of_child },
-		{ "exit_unheard", run_exit_unheard },
+		{ "exit_unheard", run_exit_unheard }, { "exit_half_stuck", run_exit_half_stuck },
 	};
 	role_enter(argc, argv, roles, sizeof(roles) / sizeof(*roles));
 	const struct CMUnitTest tests[] = {
@@ -501,6 +574,8 @@ int main(int argc, char **argv)
 		T(qsock_close__large_unread__all_then_econnreset),
 		T(qsock_close__code_zero__unfinished_streams_are_econnreset),
 		T(qsock_shutdown__what_is_left_open__econnreset),
+		T(qsock_shutdown__everything_acknowledged__0_without_waiting),
+		T(qsock_shutdown__nobody_reads__etimedout),
 		T(killed__large_unread__all_then_econnreset),
 		T(stopped_server__idle_timeout),
 		T(killed_server__unreachable),
@@ -510,6 +585,7 @@ int main(int argc, char **argv)
 		T(exit__of_a_child_that_wrote__delivered),
 		T(exit__without_handlers__econnreset),
 		T(exit__idle_peer__waits_no_longer_than_linger_ms),
+		T(exit__one_of_two_peers_does_not_read__the_other_sees_a_clean_end),
 	};
 	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
 }
