@@ -5,6 +5,7 @@
 #   make check                               everything that must be green
 #   make check-leaks                         the examples under valgrind or, if that is old, LeakSanitizer (needs both variants)
 #   make preload-compare, preload-matrix     the shim beside the kernel's TCP: socket calls; programs of Debian
+#   make interop, interop-more               against quic-go, ngtcp2, tshark; against aioquic and OpenSSL's own QUIC (3.5)
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
 #   make install|uninstall [PREFIX=/usr/local] [DESTDIR=]
 # V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
@@ -110,6 +111,14 @@ $(O)/tests/bench/%: $(B)/tests/bench/%.o $(LIB)
 	$(call link_program)
 $(O)/tests/interop/%: $(B)/tests/interop/%.o $(LIB)
 	$(call link_program)
+# OpenSSL's own QUIC: nothing of ours in it. A variant has no business here, and neither has our include path.
+$(O)/tests/interop/openssl: tests/interop/openssl/peer.c
+	@mkdir -p $(@D)
+	$(say) "LD $@"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror $< $(LIBS) -o $@
+$(O)/tests/interop/aioquic: tests/interop/aioquic/peer.py
+	@mkdir -p $(@D)
+	$(Q)install -m 755 $< $@
 # Programs that know nothing of the library, for the shim to serve.
 $(O)/tests/preload/compare: $(patsubst %.c,$(B)/%.o,$(wildcard tests/preload/compare*.c))
 $(O)/tests/preload/prefork: $(B)/tests/preload/prefork.o
@@ -160,6 +169,8 @@ demo: deps
 	@tests/demo.sh
 interop: all $(PEER) $(O)/tests/interop/goquic
 	@tests/interop/run.sh $(O)/tests/interop
+interop-more: all $(PEER) $(O)/tests/interop/aioquic $(O)/tests/interop/openssl
+	@INTEROP_PAIRS="peer:aioquic aioquic:peer peer:openssl openssl:peer" tests/interop/run.sh $(O)/tests/interop
 preload-compare: $(PRELOAD) $(PROOF)
 	@tests/preload/compare.sh $(O)
 preload-matrix: all $(PROOF)
@@ -195,7 +206,7 @@ clean:
 	rm -rf build
 
 .PHONY: all unit sim fd tests check-layers check-install check-leaks deps check check-openssl35 demo interop \
-	preload-compare preload-matrix bench install uninstall clean
+	interop-more 	preload-compare preload-matrix bench install uninstall clean
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
