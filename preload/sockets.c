@@ -155,7 +155,7 @@ int shim_listen(int fd, struct memo *m, int backlog)
 	}
 	m->state = MEMO_LISTENING;
 	m->bound = true;
-	pair_block(fd, BLOCK_STREAM);	/* nothing can be written to a listener: no poll shall say so */
+	pair_block(fd, BLOCK_MAILBOX);	/* nothing can be written to a listener: no poll shall say so */
 	learn_local(fd, m);
 	memo_put(m);
 	log_info("listening on %s", addr_text(&m->local, text));
@@ -215,7 +215,6 @@ void shim_refresh(int fd, struct memo *m)
 {
 	int saved = errno;
 	if (m->state == MEMO_CONNECTING && !api_call(fd, &(struct api_call){ .run = run_state })) {
-		pair_widen(fd);		/* the engine may not have found a duplicate */
 		m->state = MEMO_CONNECTED;
 		memo_put(m);
 	}
@@ -293,7 +292,6 @@ static int finish(int fd, struct memo *m, int cancel)
 		memo_put(m);
 		return shim_fail(tcp_errno(cause.os_errno ? cause.os_errno : ECONNREFUSED));
 	}
-	pair_widen(fd);			/* the engine may not have found a duplicate */
 	m->state = MEMO_CONNECTED;
 	memo_put(m);
 	return 0;

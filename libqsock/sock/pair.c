@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -54,11 +56,30 @@ int pair_make(int fd[2], int flags, uint64_t *cookie)
 	return -1;
 }
 
-static ssize_t fill_up(int fd, const char *filler, size_t piece)
+/* Pages of a hole in a file count as any others but are all the same one: a waiting stream costs next to nothing.
+ * sendfile waits for room unless the descriptor is nonblocking. */
+static size_t fill_with_holes(int fd)
 {
-	ssize_t sum = 0, n;
+	size_t sum = 0;
+	ssize_t n = 1;
+	int flags = fcntl(fd, F_GETFL);
+	int holes = flags >= 0 && flags & O_NONBLOCK ? memfd_create("qsock filler", MFD_CLOEXEC) : -1;
+	if (holes < 0)
+		return 0;
+	if (!ftruncate(holes, PAIR_BUFFER))
+		while ((n = sendfile(fd, holes, &(off_t){ 0 }, PAIR_BUFFER)) > 0)
+			sum += (size_t)n;
+	close(holes);
+	return sum;
+}
+
+static size_t fill_with_bytes(int fd, size_t piece)
+{
+	static const char filler[PAIR_BUFFER / 8];
+	size_t sum = 0;
+	ssize_t n;
 	while ((n = send(fd, filler, piece, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
-		sum += n;
+		sum += (size_t)n;
 	return sum;
 }
 
@@ -66,24 +87,16 @@ static ssize_t fill_up(int fd, const char *filler, size_t piece)
  * it on. What is left in the end counts as the whole last piece, which is well below the quarter. */
 ssize_t pair_block(int app_fd, int buffer)
 {
-	static const char filler[BLOCK_MAILBOX / 2];
-	if (set_buffer(app_fd, buffer))
+	size_t sum = 0;
+	if (buffer == PAIR_BUFFER)
+		sum = fill_with_holes(app_fd);
+	else if (set_buffer(app_fd, buffer))
 		return -1;
-	ssize_t most = send(app_fd, filler, (size_t)buffer / 2, MSG_DONTWAIT | MSG_NOSIGNAL);
-	ssize_t rest = fill_up(app_fd, filler, (size_t)buffer / 32);
-	if (most > 0 && rest > 0)
-		return most + rest;
+	sum += fill_with_bytes(app_fd, (size_t)buffer / 8);
+	if (sum)
+		return (ssize_t)sum;
 	errno = ENOBUFS;
 	return -1;
-}
-
-ssize_t pair_block_widely(int app_fd)
-{
-	static const char filler[32768];
-	if (set_buffer(app_fd, PAIR_BUFFER / 4 + 4096))
-		return -1;
-	ssize_t sum = fill_up(app_fd, filler, sizeof(filler));
-	return sum ? sum : -1;
 }
 
 int pair_widen(int app_fd)

@@ -21,7 +21,7 @@ struct wire {
 	struct packet first;		/* the client's first Initial */
 	uint8_t first_datagram[2048];
 	size_t first_len;
-	size_t hello;			/* datagrams the ClientHello takes: two with the large key shares of OpenSSL 3.5 */
+	size_t hello;			/* datagrams the ClientHello takes: two with the key shares of OpenSSL 3.5 */
 };
 
 static bool from_client(const struct wire *x, const struct simdgram *d)
@@ -181,22 +181,39 @@ static void handshake__any_lost_datagrams__recovers(void **state)
 	}
 }
 
+/* RFC9002 6.2.3: Handshake packets without the keys for them tell the client what is missing */
+static void handshake__server_hello_lost__no_timeout_is_waited_for(void **state)
+{
+	struct simworld w;
+	struct wire x = { .drop = { 0, 1 } };
+
+	simworld_init(&w, 2);
+	w.big_certificate = true;
+	start_watched(&w, &x);
+	uint64_t start = simnet_now(w.net);
+	struct simconn *c = simworld_handshake(&w);
+	assert_in_range(c->established_at_us - start, 40 * SIM_MS, 200 * SIM_MS);
+	finish(&w, c);
+}
+
 static void lossy_handshake(uint64_t seed)
 {
 	struct simworld w;
 	struct wire x = { 0 };
 
 	simworld_init(&w, seed);
-	w.link = (struct simlink){ .delay_us = 15 * SIM_MS, .bytes_per_s = 1250000, .loss = 300, .max_losses_in_row = 3 };
+	w.link = (struct simlink){ .delay_us = 15 * SIM_MS, .bytes_per_s = 1250000, .loss = 300,
+					    .max_losses_in_row = 3 };
 	w.big_certificate = seed % 2;
 	w.server_ep.retry = seed % 5 == 0;
 	w.client_cfg.handshake_timeout_us = w.server_cfg.handshake_timeout_us = 300 * SIM_S;
-	/* Acknowledgements that are lost again and again look like round trips of seconds. */
+	/* Silence of half a minute is no end here: a fourth probe leaves that late. */
 	w.client_cfg.idle_timeout_us = w.server_cfg.idle_timeout_us = 0;
 	start_watched(&w, &x);
 	struct simconn *c = simworld_connect(&w, NULL);
 	simconn_send(c, DIR_BIDI, 1, 1024);
-	simworld_until(&w, sim_streams_done, 300 * SIM_S);
+	/* The interop runner waits 300 s. Of 31,000 seeds the worst took 33 s. */
+	simworld_until(&w, sim_streams_done, 100 * SIM_S);
 	assert_int_equal(c->got, 1024);
 	simworld_end(&w);
 }
@@ -279,7 +296,8 @@ static void retry__retry_or_answer_lost__recovers(void **state)
 	}
 }
 
-/* RFC9000 8.1.3: a NEW_TOKEN token of an earlier connection replaces the Retry; RFC8446 2.2: its ticket the certificate */
+/* RFC9000 8.1.3: a NEW_TOKEN token of an earlier connection replaces the Retry; RFC8446 2.2: its ticket the
+ * certificate */
 static void resumption__session_and_token__no_retry_no_certificate(void **state)
 {
 	struct simworld w;
@@ -544,7 +562,8 @@ static void junk(uint64_t seed)
 			buf[0] |= 0xc0;
 			memcpy(buf + 1, "\0\0\0\1\10", 5);	/* a version 1 long header with a CID of 8 bytes */
 		}
-		struct simhost *to = i % 2 ? w.client.host : w.server.host, *from = i % 2 ? w.server.host : w.client.host;
+		struct simhost *to = i % 2 ? w.client.host : w.server.host;
+		struct simhost *from = i % 2 ? w.server.host : w.client.host;
 		simnet_inject(w.net, &from->addr, &to->addr, buf, len);
 		simworld_pass(&w, SIM_MS);
 	}
@@ -565,6 +584,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(handshake__clean_link__one_round_trip),
 		cmocka_unit_test(handshake__any_lost_datagrams__recovers),
+		cmocka_unit_test(handshake__server_hello_lost__no_timeout_is_waited_for),
 		cmocka_unit_test_teardown(handshake__a_third_lost__always_succeeds, simworld_report),
 		cmocka_unit_test(handshake__silent_client__three_times_at_most),
 		cmocka_unit_test(handshake__big_certificate_and_losses__no_deadlock),

@@ -11,8 +11,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "stream/streams.h"
+#include "support/leak.h"
+#include "support/simrng.h"
 
-static int64_t live_before;
 static struct streams ss;	/* a server's */
 
 static const struct streams_limits limits = {
@@ -24,30 +25,26 @@ static const struct tparams peer = {
 	.max_stream_data_uni = 300000, .max_streams_bidi = 5, .max_streams_uni = 2,
 };
 
-static int setup(void **st)
+static int setup(void **state)
 {
-	live_before = mem_test_live();
+	leak_setup(state);
 	streams_init(&ss, true, &limits);
 	streams_set_peer(&ss, &peer);
 	return 0;
 }
 
-static int teardown(void **st)
+static int teardown(void **state)
 {
 	mem_test_fail_nth(0);
 	streams_fini(&ss);
-	return mem_test_live() == live_before ? 0 : -1;
+	return leak_teardown(state);
 }
 
 static uint64_t seed_state;
 
 static uint64_t rnd(uint64_t below)
 {
-	seed_state += UINT64_C(0x9e3779b97f4a7c15);
-	uint64_t z = seed_state;
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return (z ^ z >> 31) % below;
+	return splitmix64(&seed_state) % below;
 }
 
 static const uint8_t zeros[65536];
@@ -304,10 +301,7 @@ static void finish_ours(struct stream *s)
 /* Random frames and acts on streams of the peer; in the end all that was received is consumed, once. */
 static void streams_credit__random_lives__books_balance(void **st)
 {
-	uint64_t seed = (uint64_t)time(NULL);
-	const char *env = getenv("SEED");
-	if (env)
-		seed = strtoull(env, NULL, 0);
+	uint64_t seed = test_seed((uint64_t)time(NULL));
 	print_message("seed %llu\n", (unsigned long long)seed);
 	seed_state = seed;
 	for (uint64_t ord = 0; ord < 500; ord++) {
@@ -372,6 +366,30 @@ static void streams_reap__only_when_all_is_over_and_released(void **st)
 	assert_null(streams_find(&ss, 0));
 }
 
+/* The peer opens and ends streams one by one, and then as many as it can: it may always have 8. RFC9000 4.6-6 */
+static void streams_max__told_before_the_peer_stands_still(void **st)
+{
+	uint64_t told = 8, frames = 0;
+	for (uint64_t i = 0; i < 43; i++) {
+		struct stream *s = from_peer(4 * i);
+		if (i < 35) {
+			streams_next_opened(&ss);
+			assert_int_equal(streams_on_reset(&ss, s, 0, 0), 0);
+			stream_on_stop_sending(s, 0);
+			finish_ours(s);
+			stream_release(s);
+			assert_true(streams_reap(&ss, s));
+		}
+		if (ss.want_max_streams[DIR_BIDI]) {
+			told = streams_next_max(&ss, DIR_BIDI);
+			frames++;
+		}
+		assert_true(told > i + 1 || i == 42);
+	}
+	assert_int_equal(told, 43);
+	assert_true(frames < 25);	/* and not for each of them */
+}
+
 static void streams_rapid_reset__no_credit_before_release(void **st)
 {
 	struct stream *s, *all[8];
@@ -387,7 +405,6 @@ static void streams_rapid_reset__no_credit_before_release(void **st)
 	assert_int_equal(streams_for_frame(&ss, 32, false, &s), QE_STREAM_LIMIT);
 	stream_release(all[3]);
 	assert_true(streams_reap(&ss, all[3]));
-	assert_false(ss.want_max_streams[DIR_BIDI]);
 	stream_release(all[0]);
 	assert_true(streams_reap(&ss, all[0]));
 	assert_true(ss.want_max_streams[DIR_BIDI]);
@@ -439,6 +456,7 @@ int main(void)
 		T(streams_on_data__connection_credit__checked),
 		T(streams_credit__random_lives__books_balance),
 		T(streams_reap__only_when_all_is_over_and_released),
+		T(streams_max__told_before_the_peer_stands_still),
 		T(streams_rapid_reset__no_credit_before_release),
 		T(streams_allocations__each_fails_once),
 	};
