@@ -543,7 +543,7 @@ static void serve(const char *scenario, int conn, int nth)
 	uint8_t buf[100];
 
 	note_info(conn);
-	if (is(scenario, "echo") || is(scenario, "streams") || is(scenario, "newcid")) {
+	if (is(scenario, "echo") || is(scenario, "streams") || is(scenario, "newcid") || is(scenario, "rebind")) {
 		echo_server(conn, 0, "");
 	} else if (is(scenario, "bulk")) {
 		bulk(conn);

@@ -125,6 +125,7 @@ more_scenarios() {	# client, server
 	case $p in
 	aioquic-to-peer)
 		run "$p/newcid" aioquic peer newcid 127.0.0.1
+		run "$p/rebind" aioquic peer rebind 127.0.0.1
 		run "$p/early" aioquic peer early 127.0.0.1
 		CLIENT_SAYS='--version 1a2a3a4a' run "$p/version" aioquic peer echo 127.0.0.1
 		for suite in AES_256_GCM_SHA384 CHACHA20_POLY1305_SHA256; do
