@@ -23,6 +23,7 @@ struct memo {
 	uint64_t cookie;	/* 0: empty */
 	enum memo_state state;
 	int domain;
+	int owner;		/* MEMO_LISTENING: the process that listens */
 	bool bound, port_asked;	/* bind was called; with a port that is not 0 */
 	struct addr local, peer;	/* AF_UNSPEC: not known here */
 	uint64_t set;		/* bits: which values[] were set */

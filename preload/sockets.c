@@ -114,14 +114,12 @@ int shim_bind(int fd, struct memo *m, const struct sockaddr *sa, socklen_t len)
 	if (a.sa.sa_family != m->domain)
 		return shim_fail(m->domain == AF_INET6 ? EINVAL : EAFNOSUPPORT);
 	if (policy_match(policy_get(), &a))
-		return tcp_replace(fd, m) ? -1 : bind(fd, sa, len);
+		return replace_by_tcp(fd, m) ? -1 : bind(fd, sa, len);
 	int reuse = 0;
 	getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, &(socklen_t){ sizeof(reuse) });
-	if (api_call(fd, &(struct api_call){ .run = run_bind, .addr = &a, .number = reuse != 0 })) {
-		if (errno == EOPNOTSUPP)
-			log_warn("a socket made before fork cannot be bound in the child");
-		return -1;
-	}
+	while (api_call(fd, &(struct api_call){ .run = run_bind, .addr = &a, .number = reuse != 0 }))
+		if (!replace_stale(fd, m))
+			return -1;
 	m->bound = true;
 	m->port_asked = port_of(&a) != 0;
 	learn_local(fd, m);
@@ -146,14 +144,16 @@ int shim_listen(int fd, struct memo *m, int backlog)
 		return -1;
 	sock_config_ref(cfg);
 	struct api_call c = { .run = run_listen, .cfg = cfg, .number = backlog < 1 ? 1 : (uint64_t)backlog };
-	if (api_call(fd, &c)) {
+	while (api_call(fd, &c)) {
+		if (replace_stale(fd, m))
+			continue;
 		int saved = errno;
 		sock_config_put(cfg);
-		log_warn("listen on %s: %s%s", addr_text(&m->local, text), strerror(saved),
-			 saved == EOPNOTSUPP ? " (the socket was made before fork)" : "");
+		log_warn("listen on %s: %s", addr_text(&m->local, text), strerror(saved));
 		return shim_fail(saved);
 	}
 	m->state = MEMO_LISTENING;
+	m->owner = getpid();
 	m->bound = true;
 	pair_block(fd, BLOCK_STREAM);	/* nothing can be written to a listener: no poll shall say so */
 	learn_local(fd, m);
@@ -163,14 +163,6 @@ int shim_listen(int fd, struct memo *m, int backlog)
 }
 
 /* ---- accept --------------------------------------------------------------------------------- */
-
-static int no_engine(const struct memo *m)
-{
-	char text[ADDR_TEXT];
-	log_warn("the process that listened on %s has ended, and its QUIC engine with it: nothing can be accepted "
-		 "(a daemon has to listen after its last fork)", addr_text(&m->local, text));
-	return shim_fail(ECONNABORTED);
-}
 
 static void remember_accepted(const struct memo *listener, const struct record *r)
 {
@@ -192,13 +184,14 @@ int shim_accept(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len, int
 	if (sa && (!len || (int)*len < 0))
 		return shim_fail(len ? EINVAL : EFAULT);
 	int cancel = api_enter();
-	int got = api_take(fd, RECORD_ACCEPTED, &r, flags & SOCK_CLOEXEC ? MSG_CMSG_CLOEXEC : 0,
-			   flags & SOCK_NONBLOCK, cancel);
+	int got;
+	do {
+		got = api_take(fd, RECORD_ACCEPTED, &r, flags & SOCK_CLOEXEC ? MSG_CMSG_CLOEXEC : 0, flags & SOCK_NONBLOCK,
+			       cancel);
+	} while ((got == -2 || (got < 0 && errno == ECONNRESET)) && replace_listener(fd, m));
 	api_leave(cancel);
-	if (got == -2)
-		return shim_fail(EINVAL);
 	if (got < 0)
-		return errno == ECONNRESET ? no_engine(m) : -1;
+		return got == -2 || errno == ECONNRESET ? shim_fail(EINVAL) : -1;
 	remember_accepted(m, &r);
 	api_addr_out(&r.peer, sa, len);
 	return got;
@@ -209,6 +202,12 @@ int shim_accept(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len, int
 static int run_state(struct engine *e, struct api_call *c)
 {
 	return sock_cmd_stream_state(e, c->cookie);
+}
+
+/* What is fresh or listens is not connected, and lives. */
+bool shim_alive(int fd)
+{
+	return api_call(fd, &(struct api_call){ .run = run_state }) >= 0 || errno == ENOTCONN;
 }
 
 void shim_refresh(int fd, struct memo *m)
@@ -271,11 +270,15 @@ static int start(int fd, const struct addr *a, bool wait, struct addr *local)
 		return -1;
 	if (!text)
 		text = name_recall(a, name) ? name : api_literal(a, name);
-	int ret = api_call(fd, &(struct api_call){ .run = run_connect, .addr = a, .text = text, .cfg = cfg, .number = wait,
-						   .out = local });
-	if (ret < 0 && errno == EOPNOTSUPP)
-		log_warn("a socket made before fork cannot be connected in the child");
-	return ret;
+	return api_call(fd, &(struct api_call){ .run = run_connect, .addr = a, .text = text, .cfg = cfg, .number = wait,
+						.out = local });
+}
+
+static int failed(struct memo *m, int err)
+{
+	m->state = MEMO_FRESH;
+	memo_put(m);
+	return shim_fail(err);
 }
 
 static int finish(int fd, struct memo *m, int cancel)
@@ -286,12 +289,14 @@ static int finish(int fd, struct memo *m, int cancel)
 	if (got < 0)
 		return shim_fail(errno == EAGAIN ? EINPROGRESS : errno);
 	if (got & (POLLERR | POLLHUP) && !shim_take_error(fd, &err) && err)
-		return shim_fail(err);
-	if (api_call(fd, &(struct api_call){ .run = run_state }) < 0 && errno == ENOTCONN) {
+		return failed(m, err);
+	if (api_call(fd, &(struct api_call){ .run = run_state }) < 0) {
+		bool reverted = errno == ENOTCONN;
 		api_error_of(fd, &cause);
-		m->state = MEMO_FRESH;
-		memo_put(m);
-		return shim_fail(tcp_errno(cause.os_errno ? cause.os_errno : ECONNREFUSED));
+		if (reverted)
+			return failed(m, tcp_errno(cause.os_errno ? cause.os_errno : ECONNREFUSED));
+		if (cause.kind != QSOCK_ERR_NONE)	/* SO_ERROR has told */
+			return failed(m, ECONNABORTED);
 	}
 	pair_widen(fd);			/* the engine may not have found a duplicate */
 	m->state = MEMO_CONNECTED;
@@ -312,20 +317,14 @@ static int again(int fd, struct memo *m, bool nonblock, int cancel)
 	return finish(fd, m, cancel);
 }
 
-static int do_connect(int fd, struct memo *m, struct addr *a, int cancel)
+/* 0 connected, 1 under way, -1/errno; m is brought up to date. */
+static int begin(int fd, struct memo *m, const struct addr *a, bool wait)
 {
-	int flags = fcntl(fd, F_GETFL);
-	if (m->state != MEMO_FRESH)
-		return again(fd, m, flags & O_NONBLOCK, cancel);
-	concrete(a);
-	if (!port_of(a))
-		return shim_fail(ECONNREFUSED);
+	struct addr local = m->local;
 	m->peer = *a;
 	m->state = MEMO_CONNECTING;
 	memo_put(m);
-	bool nonblock = flags & O_NONBLOCK;
-	struct addr local = m->local;
-	int ret = start(fd, a, !nonblock, &m->local);
+	int ret = start(fd, a, wait, &m->local);
 	if (ret < 0) {
 		m->state = MEMO_FRESH;
 		m->local = local;
@@ -333,6 +332,21 @@ static int do_connect(int fd, struct memo *m, struct addr *a, int cancel)
 		m->state = MEMO_CONNECTED;
 	}
 	memo_put(m);
+	return ret;
+}
+
+static int do_connect(int fd, struct memo *m, struct addr *a, int cancel)
+{
+	bool nonblock = fcntl(fd, F_GETFL) & O_NONBLOCK;
+	int ret;
+	if (m->state != MEMO_FRESH)
+		return again(fd, m, nonblock, cancel);
+	concrete(a);
+	if (!port_of(a))
+		return shim_fail(ECONNREFUSED);
+	do {
+		ret = begin(fd, m, a, !nonblock);
+	} while (ret < 0 && replace_stale(fd, m));
 	if (ret == 1)
 		return nonblock ? shim_fail(EINPROGRESS) : finish(fd, m, cancel);
 	return ret;
@@ -348,7 +362,7 @@ int shim_connect(int fd, struct memo *m, const struct sockaddr *sa, socklen_t le
 	if (a.sa.sa_family != m->domain)
 		return shim_fail(EAFNOSUPPORT);
 	if (m->state == MEMO_FRESH && policy_match(policy_get(), &a))
-		return tcp_replace(fd, m) ? -1 : connect(fd, sa, len);
+		return replace_by_tcp(fd, m) ? -1 : connect(fd, sa, len);
 	int cancel = api_enter();
 	int ret = do_connect(fd, m, &a, cancel);
 	api_leave(cancel);

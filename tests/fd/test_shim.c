@@ -330,6 +330,74 @@ static void child__exits_by_underscore__delivers_what_it_wrote(void **state)
 	assert_int_equal(WEXITSTATUS(status), 7);
 }
 
+/* Tells its address, and is gone: what accepts is its child, which echoes one byte for each connection, until "q". */
+static void daemonise_after_listen(int tell)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = 77 };
+	socklen_t len = sizeof(at);
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), ep = epoll_create1(0);
+	if (bind(l, (struct sockaddr *)&at, len) || listen(l, 16) || getsockname(l, (struct sockaddr *)&at, &len) ||
+	    epoll_ctl(ep, EPOLL_CTL_ADD, l, &ev))
+		_exit(1);
+	if (fork())
+		_exit(0);
+	write_all(tell, &at, sizeof(at));
+	for (char c = 0; c != 'q';) {
+		if (epoll_wait(ep, &ev, 1, 10000) != 1 || ev.data.u32 != 77)
+			_exit(2);
+		int s = accept(l, NULL, NULL);
+		if (s < 0)
+			continue;
+		if (read(s, &c, 1) == 1)
+			write_all(s, &c, 1);
+		close(s);
+	}
+	_exit(0);
+}
+
+static char echo_at(const struct sockaddr_in *at, char c)
+{
+	int fd = -1, end;
+	for (int i = 0; fd < 0 && i < 200; i++) {	/* refused until the child has noticed */
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (!connect(fd, (const struct sockaddr *)at, sizeof(*at)))
+			break;
+		assert_int_equal(errno, ECONNREFUSED);
+		close(fd);
+		fd = -1;
+		poll(NULL, 0, 20);
+	}
+	assert_true(fd >= 0);
+	write_all(fd, &c, 1);
+	assert_int_equal(read_upto(fd, &c, 1, &end), 1);
+	close(fd);
+	return c;
+}
+
+static void listener__process_that_listened_ends__child_goes_on(void **state)
+{
+	struct sockaddr_in at;
+	int tell[2], end, status;
+#ifdef __SANITIZE_THREAD__
+	skip();
+#endif
+	assert_int_equal(pipe(tell), 0);
+	pid_t pid = fork();
+	if (!pid) {
+		close(tell[0]);
+		daemonise_after_listen(tell[1]);
+	}
+	close(tell[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(read_upto(tell[0], &at, sizeof(at), &end), sizeof(at));
+	assert_int_equal(echo_at(&at, 'a'), 'a');
+	assert_int_equal(echo_at(&at, 'q'), 'q');
+	assert_int_equal(read_upto(tell[0], &at, 1, &end), 0);	/* it has ended */
+	close(tell[0]);
+}
+
 static void log__has_a_line_for_each_connection(void **state)
 {
 	char line[512];
@@ -392,6 +460,7 @@ int main(void)
 		T(options__are_kept_and_inherited),
 		T(send__with_what_only_tcp_knows),
 		T(child__exits_by_underscore__delivers_what_it_wrote),
+		T(listener__process_that_listened_ends__child_goes_on),
 		T(log__has_a_line_for_each_connection),
 		T(threads__connect_and_accept_at_once),
 #undef T
