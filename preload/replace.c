@@ -73,16 +73,18 @@ static unsigned find_registrations(int fd, struct registration *out)
 	return n;
 }
 
-/* by is used up. */
+/* by is used up. Where another process has the old socket too, it stays registered until that is undone. */
 static int put_in_place(int fd, int by)
 {
 	struct registration regs[REGISTRATIONS_MAX];
 	int flags = fcntl(fd, F_GETFD);
 	unsigned n = find_registrations(fd, regs);
+	for (unsigned i = 0; i < n; i++)
+		epoll_ctl(regs[i].epoll, EPOLL_CTL_DEL, fd, NULL);
 	int ret = dup3(by, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
 	api_close(by);
-	while (ret >= 0 && n--)
-		epoll_ctl(regs[n].epoll, EPOLL_CTL_ADD, fd, &regs[n].ev);
+	for (unsigned i = 0; i < n; i++)
+		epoll_ctl(regs[i].epoll, EPOLL_CTL_ADD, fd, &regs[i].ev);
 	return ret < 0 ? -1 : 0;
 }
 

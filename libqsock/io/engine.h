@@ -97,6 +97,8 @@ void engine_undefer(struct engine *e, struct deferred *d);
 /* Duplicate a descriptor of the application's table into the engine's (CLOEXEC). In commands of engine_call_with_fd,
  * once, its app_fd; elsewhere it needs the permission for pidfd_getfd and a main thread that lives. -1/errno. */
 int engine_take_fd(struct engine *e, int app_fd);
+/* The last attempt to take one by itself failed: outside of calls there is nothing to be had. */
+bool engine_needs_courier(const struct engine *e);
 
 /* May two more descriptors be received? At the limit recvmsg would destroy what it cannot install. */
 bool engine_has_slots(struct engine *e);

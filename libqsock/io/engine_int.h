@@ -55,6 +55,7 @@ struct engine {
 	int epoll_fd, signal_fd;
 	int timer_fd;		/* only where epoll_pwait2 is missing, else -1 */
 	int self_pidfd;		/* opened by the first engine_take_fd, else -1 */
+	bool needs_courier;		/* pidfd_getfd was of no use the last time */
 	struct carry *carry;	/* courier.c: of the command that is run, or NULL */
 	uint64_t now_us;
 	struct timers timers;

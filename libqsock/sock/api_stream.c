@@ -69,7 +69,7 @@ static int request(int conn, uint64_t conn_cookie, bool uni, bool wait, bool *no
 		return -1;
 	*now = credit_take(conn_cookie, uni);
 	if (!*now) {
-		filler = wait ? pair_block(pair[0], BLOCK_STREAM) : pair_block_widely(pair[0]);
+		filler = pair_block(pair[0], wait ? BLOCK_STREAM : BLOCK_WIDE);
 		r.flags |= RECORD_OPEN_SLOW;
 		r.filler = (uint64_t)filler;
 	}

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -54,10 +55,12 @@ int pair_make(int fd[2], int flags, uint64_t *cookie)
 	return -1;
 }
 
-static ssize_t fill_up(int fd, const char *filler, size_t piece)
+/* Pieces of filler until there is no room or at least most is there. */
+static ssize_t fill_up(int fd, size_t piece, ssize_t most)
 {
-	ssize_t sum = 0, n;
-	while ((n = send(fd, filler, piece, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+	static const char filler[16384];
+	ssize_t sum = 0, n = 0;
+	while (sum < most && (n = send(fd, filler, piece, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
 		sum += n;
 	return sum;
 }
@@ -66,24 +69,14 @@ static ssize_t fill_up(int fd, const char *filler, size_t piece)
  * it on. What is left in the end counts as the whole last piece, which is well below the quarter. */
 ssize_t pair_block(int app_fd, int buffer)
 {
-	static const char filler[BLOCK_MAILBOX / 2];
 	if (set_buffer(app_fd, buffer))
 		return -1;
-	ssize_t most = send(app_fd, filler, (size_t)buffer / 2, MSG_DONTWAIT | MSG_NOSIGNAL);
-	ssize_t rest = fill_up(app_fd, filler, (size_t)buffer / 32);
-	if (most > 0 && rest > 0)
-		return most + rest;
+	ssize_t half = fill_up(app_fd, buffer < 32768 ? (size_t)buffer / 2 : 16384, buffer / 2);
+	ssize_t rest = fill_up(app_fd, (size_t)buffer / 32, SSIZE_MAX);
+	if (half > 0 && rest > 0)
+		return half + rest;
 	errno = ENOBUFS;
 	return -1;
-}
-
-ssize_t pair_block_widely(int app_fd)
-{
-	static const char filler[32768];
-	if (set_buffer(app_fd, PAIR_BUFFER / 4 + 4096))
-		return -1;
-	ssize_t sum = fill_up(app_fd, filler, sizeof(filler));
-	return sum ? sum : -1;
 }
 
 int pair_widen(int app_fd)

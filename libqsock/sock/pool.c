@@ -207,7 +207,7 @@ static int wait_on(struct sconn *c, struct sfresh *f, int app_fd, bool revert)
 	int app_end = engine_take_fd(c->side->engine, app_fd);
 	if (app_end < 0)
 		return -1;
-	ssize_t filler = pair_block_widely(app_end);
+	ssize_t filler = pair_block(app_end, engine_needs_courier(c->side->engine) ? BLOCK_WHOLE : BLOCK_WIDE);
 	int ret = filler > 0 && !sstream_connect(c, f, app_fd, (size_t)filler, revert) ? 1 : -1;
 	int saved = errno;
 	if (ret < 0)

@@ -158,7 +158,7 @@ struct record {
 	uint8_t flags;			/* RECORD_OPEN: QSOCK_UNI; RECORD_OPEN_SLOW if it is blocked */
 	uint8_t reserved[6];
 	uint64_t cookie;		/* of the new stream's or connection's application end */
-	uint64_t filler;		/* RECORD_OPEN slow: bytes; with a second descriptor pair_block_widely's */
+	uint64_t filler;		/* RECORD_OPEN slow: bytes; with a second descriptor BLOCK_WIDE's */
 	union {
 		struct { struct addr peer, local; };	/* RECORD_ACCEPTED */
 		int64_t stream_id;	/* RECORD_STREAM */
@@ -192,13 +192,14 @@ int pair_make(int fd[2], int flags, uint64_t *cookie);
 bool pair_like(int fd);
 /* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end.
  * Returns filler bytes queued (> 0) or -1/errno. Nobody else holds the application's end, so that its close is seen
- * and takes it out of epoll sets; the price is a buffer that stays small (bytes, one of the two) until pair_widen. */
+ * and takes it out of epoll sets; the price is a buffer that stays small (bytes, one of these) until pair_widen. */
 #define BLOCK_STREAM 8192
 #define BLOCK_MAILBOX 32768
+/* For who polls the descriptor himself and will not call pair_widen: so much filler that the engine can widen the buffer
+ * by a duplicate and close that, all before there is room. */
+#define BLOCK_WIDE (PAIR_BUFFER / 4 + 4096)
+#define BLOCK_WHOLE PAIR_BUFFER		/* and when there will be no duplicate: the buffer stays wide */
 ssize_t pair_block(int app_fd, int buffer);
-/* The same for who polls the descriptor himself and will not call pair_widen: much more filler, so that the engine can
- * widen the buffer by a duplicate and close that, all before there is room. */
-ssize_t pair_block_widely(int app_fd);
 int pair_widen(int app_fd);
 int pair_unblock(int engine_fd, size_t filler);
 /* A descriptor sent in a record must not be used before the engine has closed its own copy: while that is open,

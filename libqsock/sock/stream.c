@@ -173,8 +173,8 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 		wait_for_credit(s);
 }
 
-/* The application's end under the number it had when it was blocked; who duplicated it meanwhile and closed that one
- * is left with a smaller buffer until somebody asks about it (preload/). */
+/* The application's end, under the number it had when it was blocked. -1: it has another one by now, and its buffer
+ * stays small until the application asks how its connect went (preload/); or it cannot be had and is wide already. */
 static int find_again(const struct sstream *s)
 {
 	uint64_t cookie;

@@ -18,7 +18,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <unistd.h>
 
@@ -283,6 +287,109 @@ static void options__are_kept_and_inherited(void **state)
 	close(p[1]);
 }
 
+/* What the kernel's socket really has. */
+static int buffer_of(int fd)
+{
+	int v = -1;
+	socklen_t len = sizeof(v);
+	assert_int_equal(syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_SNDBUF, &v, &len), 0);
+	return v;
+}
+
+/* All of it goes from a nonblocking writer, who waits for POLLOUT, to a reader in the same thread. */
+static void flow(int from, int to)
+{
+	static char piece[65536];
+	size_t sent = 0, got = 0, size = 64 * sizeof(piece);
+	fcntl(from, F_SETFL, O_NONBLOCK);
+	while (got < size) {
+		ssize_t n = sent < size ? write(from, piece, sizeof(piece)) : 0;
+		if (n > 0)
+			sent += (size_t)n;
+		else
+			assert_true(sent >= size || errno == EAGAIN);
+		while ((n = recv(to, piece, sizeof(piece), MSG_DONTWAIT)) > 0)
+			got += (size_t)n;
+		if (got < size)
+			wait_for(sent < size ? from : to, sent < size ? POLLOUT : POLLIN);
+	}
+	assert_int_equal(got, sent);
+}
+
+static void options__small_buffer__is_only_remembered(void **state)
+{
+	int p[2], small = 4096;
+	pair(p);
+	assert_int_equal(setsockopt(p[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	assert_int_equal(setsockopt(p[1], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+	assert_int_equal(int_option(p[0], SOL_SOCKET, SO_SNDBUF), 2 * small);
+	assert_int_equal(int_option(p[1], SOL_SOCKET, SO_RCVBUF), 2 * small);
+	assert_int_equal(buffer_of(p[0]), PAIR_BUFFER);
+	flow(p[0], p[1]);
+	close_pair(p);
+}
+
+static int connecting(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&server, sizeof(server)), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	return fd;
+}
+
+static void connect__duplicated_meanwhile__buffer_is_wide_again(void **state)
+{
+	int first = connecting(), c = dup(first);
+	close(first);
+	wait_for(c, POLLOUT);
+	assert_int_equal(int_option(c, SOL_SOCKET, SO_ERROR), 0);
+	assert_int_equal(buffer_of(c), PAIR_BUFFER);
+	int s = accept(listener, NULL, NULL);
+	flow(c, s);
+	close(c);
+	close(s);
+}
+
+/* As containers have it: the engine cannot take descriptors by itself. */
+static void without_pidfd_getfd(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_getfd, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof(f) / sizeof(f[0]), f };
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
+}
+
+static void connect__descriptors_cannot_be_taken__buffer_stays_wide(void **state)
+{
+	int status;
+#ifdef __SANITIZE_THREAD__
+	skip();
+#endif
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		without_pidfd_getfd();
+		int c = connecting();
+		if (poll_now(c, POLLOUT) & POLLOUT)
+			_exit(1);
+		wait_for(c, POLLOUT);
+		if (buffer_of(c) != PAIR_BUFFER)
+			_exit(2);
+		write_all(c, "x", 1);
+		_exit(0);
+	}
+	int s = accept(listener, NULL, NULL);
+	wait_for(s, POLLIN);
+	close(s);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void send__with_what_only_tcp_knows(void **state)
 {
 	int p[2], end;
@@ -458,6 +565,9 @@ int main(void)
 		T(connect__refused__and_then_served_on_the_same_socket),
 		T(connect__port_that_stays_tcp__is_tcp),
 		T(options__are_kept_and_inherited),
+		T(options__small_buffer__is_only_remembered),
+		T(connect__duplicated_meanwhile__buffer_is_wide_again),
+		T(connect__descriptors_cannot_be_taken__buffer_stays_wide),
 		T(send__with_what_only_tcp_knows),
 		T(child__exits_by_underscore__delivers_what_it_wrote),
 		T(listener__process_that_listened_ends__child_goes_on),

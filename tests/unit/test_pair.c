@@ -99,11 +99,12 @@ static void pair_make__engine_process_killed__reset(void **state)
 	close(p[1]);
 }
 
-static const int buffers[] = { BLOCK_STREAM, BLOCK_MAILBOX };
+static const int buffers[] = { BLOCK_STREAM, BLOCK_MAILBOX, BLOCK_WIDE, BLOCK_WHOLE };
+#define BUFFERS (sizeof(buffers) / sizeof(buffers[0]))
 
 static void pair_block__unwritable_until_unblocked(void **state)
 {
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < BUFFERS; i++) {
 		teardown(state);
 		assert_int_equal(setup(state), 0);
 		ssize_t filler = pair_block(pair[0], buffers[i]);
@@ -121,9 +122,9 @@ static void pair_block__unwritable_until_unblocked(void **state)
 }
 
 /* The engine widens through a duplicate, and only what it does after closing that makes the descriptor writable. */
-static void pair_block_widely__unwritable_until_unblocked(void **state)
+static void pair_block__wide__unwritable_while_widened(void **state)
 {
-	ssize_t filler = pair_block_widely(pair[0]);
+	ssize_t filler = pair_block(pair[0], BLOCK_WIDE);
 	assert_true(filler > 0);
 	assert_int_equal(polled(pair[0], POLLIN | POLLOUT), 0);
 	assert_int_equal(send(pair[0], "x", 1, MSG_DONTWAIT), -1);
@@ -137,16 +138,16 @@ static void pair_block_widely__unwritable_until_unblocked(void **state)
 
 static void pair_unblock__wakes_who_polls(void **state)
 {
-	for (int widely = 0; widely < 2; widely++) {
+	for (size_t i = 0; i < BUFFERS; i++) {
 		teardown(state);
 		assert_int_equal(setup(state), 0);
-		ssize_t filler = widely ? pair_block_widely(pair[0]) : pair_block(pair[0], BLOCK_STREAM);
+		ssize_t filler = pair_block(pair[0], buffers[i]);
 		struct pollfd p = { .fd = pair[0], .events = POLLOUT };
 		pid_t child = fork();
 		if (!child) {
 			struct pollfd wait = { .fd = -1 };
 			poll(&wait, 1, 20);
-			_exit((widely && pair_widen(pair[0])) || pair_unblock(pair[1], (size_t)filler));
+			_exit((buffers[i] == BLOCK_WIDE && pair_widen(pair[0])) || pair_unblock(pair[1], (size_t)filler));
 		}
 		assert_int_equal(poll(&p, 1, 10000), 1);
 		assert_int_equal(p.revents, POLLOUT);
@@ -205,7 +206,7 @@ int main(void)
 		T(pair_make__byte_drained_before_close__end_of_file),
 		T(pair_make__engine_process_killed__reset),
 		T(pair_block__unwritable_until_unblocked),
-		T(pair_block_widely__unwritable_until_unblocked),
+		T(pair_block__wide__unwritable_while_widened),
 		T(pair_unblock__wakes_who_polls),
 		T(pair_block__engine_end_closed__error_and_hangup),
 		T(pair_widen__buffer__is_that_of_a_fresh_pair),
