@@ -247,7 +247,7 @@ static int get_socket(int fd, struct memo *m, int name, void *val, socklen_t *le
 		if (shim_take_error(fd, &err))
 			return -1;
 		if (!err)
-			shim_refresh(fd, m);
+			shim_widen(fd, m);
 		return give_int(err, val, len);
 	default:
 		return getsockopt(fd, SOL_SOCKET, name, val, len);

@@ -210,15 +210,22 @@ bool shim_alive(int fd)
 	return api_call(fd, &(struct api_call){ .run = run_state }) >= 0 || errno == ENOTCONN;
 }
 
-void shim_refresh(int fd, struct memo *m)
+bool shim_widen(int fd, const struct memo *m)
 {
 	int saved = errno;
-	if (m->state == MEMO_CONNECTING && !api_call(fd, &(struct api_call){ .run = run_state })) {
-		pair_widen(fd);		/* the engine may not have found a duplicate */
-		m->state = MEMO_CONNECTED;
-		memo_put(m);
-	}
+	bool done = m->state == MEMO_CONNECTING && !api_call(fd, &(struct api_call){ .run = run_state });
+	if (done)
+		pair_widen(fd);
 	errno = saved;
+	return done;
+}
+
+void shim_refresh(int fd, struct memo *m)
+{
+	if (!shim_widen(fd, m))
+		return;
+	m->state = MEMO_CONNECTED;
+	memo_put(m);
 }
 
 /* What TCP never says is said in its words; the log has the rest. */
