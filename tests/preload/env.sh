@@ -24,6 +24,6 @@ case $build in
 esac
 shim=(env "LD_PRELOAD=${runtime:+$runtime:}$lib" "QSOCK_CERT=$work/cert.pem" "QSOCK_KEY=$work/key.pem"
 	"QSOCK_CAFILE=$work/ca.pem" "XDG_CONFIG_HOME=$work/config" "QSOCK_LOG=$work/shim.log")
-# A forked child has the engine's memory but not the thread whose stack refers to it.
-printf 'leak:%s\n' libcrypto.so engine_main > "$work/lsan"
-shim+=("LSAN_OPTIONS=suppressions=$work/lsan:print_suppressions=0")
+# GCC 12's LeakSanitizer is not made for children forked from several threads: it waits for locks that a thread held which
+# they do not have. Leaks are looked for in tests/unit and tests/fd.
+shim+=("ASAN_OPTIONS=detect_leaks=0")
