@@ -1,13 +1,23 @@
 # libqsock: one Makefile. Out-of-tree builds in build/<variant>; sources, examples and tests by wildcard, so
-# a new file needs no registration.
-#   make [VARIANT=release|asan|tsan|cov] [TLS_BACKEND=quic|compat]   libraries, examples, preload library
-#   make unit|sim|fd [T=name]                test programs of this variant (tests/unit/test_NAME.c, ...)
-#   make check                               everything that must be green
-#   make check-leaks                         the examples under valgrind or, if that is old, LeakSanitizer (needs both variants)
-#   make preload-compare, preload-matrix     the shim beside the kernel's TCP: socket calls; programs of Debian
+# a new file needs no registration. Release results stand in build/bin and build/lib, those of other variants in
+# build/<variant>/bin and lib. "make help" prints this:
+#   make                                     libraries, examples and the preload library
+#   make unit|sim|fd [T=name]                run test programs (tests/unit/test_NAME.c, ...)
+#   make check                               everything that must be green: all of them, also under sanitizers, and:
+#     make check-layers                      includes go downward, the lower half makes no system call
+#     make check-install                     the README's program, built against what is installed
+#     make check-leaks                       the examples under a leak checker
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
+#   make demo                                fetch a directory over QUIC, compare checksums
+#   make interop                             against quic-go and ngtcp2, as Debian has them
+#   make preload-compare                     the shim beside the kernel's TCP, single socket calls
+#   make preload-matrix                      the same with programs of Debian
+#   make bench                               against TCP with TLS 1.3, on this machine
 #   make install|uninstall [PREFIX=/usr/local] [DESTDIR=]
-# V=1 shows the commands. Release results stand in build/bin and build/lib, those of other variants in build/<variant>/bin and lib.
+#   make clean
+#   VARIANT=release|asan|tsan|cov            what is built and run
+#   TLS_BACKEND=quic|compat                  instead of the one that OpenSSL allows
+#   V=1                                      show the commands
 VARIANT ?= release
 CC ?= cc
 VERSION := 0.1.0
@@ -48,8 +58,8 @@ select = $(if $(T),$(B)/$(1)/test_$(T),$(call programs,$(1)/test_*.c))
 LIB := $(B)/libqsock.a
 SHARED := $(O)/lib/libqsock.so.$(VERSION)
 # All but the hooks themselves, which would stand in front of what the tests call too.
-SHIM := $(if $(PRELOAD_SRC),$(B)/preload.a)
-PRELOAD := $(if $(PRELOAD_SRC),$(O)/lib/libqsock_preload.so)
+SHIM := $(B)/preload.a
+PRELOAD := $(O)/lib/libqsock_preload.so
 BIN := $(patsubst examples/%.c,$(O)/bin/%,$(wildcard examples/*.c))
 SUPPORT := $(B)/tests/support.a
 UNIT := $(call select,tests/unit)
@@ -146,8 +156,8 @@ check: deps
 	$(MAKE) VARIANT=asan -j$(JOBS) all tests
 	$(MAKE) VARIANT=asan -j1 unit sim fd
 	$(MAKE) check-leaks
-	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j$(JOBS) all tests)
-	$(if $(wildcard tests/fd/test_*.c),$(MAKE) VARIANT=tsan -j1 fd)
+	$(MAKE) VARIANT=tsan -j$(JOBS) all tests
+	$(MAKE) VARIANT=tsan -j1 fd
 
 # As somebody who has it installed: README's program, both libraries, C++.
 check-install:
@@ -194,8 +204,11 @@ uninstall:
 clean:
 	rm -rf build
 
+help:
+	@sed -n 's/^#   //p' Makefile
+
 .PHONY: all unit sim fd tests check-layers check-install check-leaks deps check check-openssl35 demo interop \
-	preload-compare preload-matrix bench install uninstall clean
+	preload-compare preload-matrix bench install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -51,7 +51,7 @@ int main(int argc, char **argv)
 		if (opt == 'c') cfg.ca_file = optarg;
 		else if (opt == 'p') cfg.pins = optarg;
 		else if (opt == 'i') cfg.flags |= QSOCK_CONFIG_INSECURE;
-		else return 2;
+		else optind = argc;		/* to the usage */
 	}
 	if (argc != optind + 2)
 		return fputs("usage: echo_client [--ca FILE | --pin HASH | --insecure] HOST PORT\n", stderr), 2;

@@ -121,7 +121,7 @@ int main(int argc, char **argv)
 {
 	struct qsock_config cfg = { .alpn = "echo", .cert_file = argc == 4 ? argv[2] : NULL,
 				    .key_file = argc == 4 ? argv[3] : NULL };
-	if (argc == 3 || argc > 4) {
+	if (argc == 3 || argc > 4 || (argc > 1 && argv[1][0] == '-')) {
 		fprintf(stderr, "usage: echo_server [PORT [CERT KEY]]\n");
 		return 2;
 	}

@@ -180,7 +180,7 @@ int main(int argc, char **argv)
 		if (opt == 'c') cfg.ca_file = optarg;
 		else if (opt == 'p') cfg.pins = optarg;
 		else if (opt == 'i') cfg.flags |= QSOCK_CONFIG_INSECURE;
-		else if (opt != 'o') return 2;
+		else if (opt != 'o') optind = argc;	/* to the usage */
 		else if ((dir = open(optarg, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
 			return fprintf(stderr, "qget: %s: %m\n", optarg), 1;
 	}

@@ -164,10 +164,10 @@ int main(int argc, char **argv)
 		else if (opt == 'c') cfg.cert_file = optarg;
 		else if (opt == 'k') cfg.key_file = optarg;
 		else if (opt == 'r') cfg.flags |= QSOCK_CONFIG_RETRY;
-		else return 2;
+		else optind = argc;		/* to the usage */
 	}
 	if (optind + 1 != argc)
-		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert C --key K] [--retry] DIR\n", stderr), 2;
+		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert FILE --key FILE] [--retry] DIR\n", stderr), 2;
 	signal(SIGPIPE, SIG_IGN);
 	sigset_t quit;
 	sigemptyset(&quit);

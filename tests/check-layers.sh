@@ -11,9 +11,8 @@ bad=0
 awk '
 BEGIN {
 	level["base"] = 0; level["wire"] = 1; level["crypto"] = 2
-	level["tls"] = level["recovery"] = level["stream"] = level["path"] = level["qlog"] = 3
-	level["conn"] = level["h3"] = 4
-	level["endpoint"] = 5; level["io"] = 6; level["sock"] = 7; level["preload"] = 8
+	level["tls"] = level["recovery"] = level["stream"] = level["path"] = 3
+	level["conn"] = 4; level["endpoint"] = 5; level["io"] = 6; level["sock"] = 7; level["preload"] = 8
 }
 function complain(text) { printf "%s:%d: %s\n", FILENAME, FNR, text; bad = 1 }
 FNR == 1 {
@@ -39,23 +38,28 @@ FNR == 1 {
 }
 END { exit bad }' $(find libqsock preload -name '*.[ch]' 2> /dev/null) || bad=1
 
-never='clock|clock_gettime|clock_nanosleep|gettimeofday|time|nanosleep|usleep|sleep|getrandom|getentropy|arc4random.*|rand|random|drand48
-pthread_.*|thrd_.*|mtx_.*|socket|socketpair|bind|listen|accept4?|connect|send|sendto|sendm?msg|sendfile|recv|recvfrom|recvm?msg
+never='clock|clock_gettime|clock_nanosleep|gettimeofday|time|nanosleep|usleep|sleep
+getrandom|getentropy|arc4random.*|rand|random|drand48|pthread_.*|thrd_.*|mtx_.*
+socket|socketpair|bind|listen|accept4?|connect|send|sendto|sendm?msg|sendfile|recv|recvfrom|recvm?msg
 epoll_.*|poll|ppoll|select|eventfd|pipe2?|ioctl|syscall'
-files='open|openat|creat|fopen|fdopen|read|readv|pread|write|writev|pwrite|close|getenv|secure_getenv|unlink|rename|mkdir|stat|fstat'
+files='open|openat|creat|fopen|fdopen|read|readv|pread|write|writev|pwrite|close
+getenv|secure_getenv|unlink|rename|mkdir|stat|fstat'
 never=$(printf %s "$never" | tr '\n' '|')
+files=$(printf %s "$files" | tr '\n' '|')
 for object in "$@"; do
 	case $object in
 	*/libqsock/io/* | */libqsock/sock/* | */preload/*) continue ;;
 	*/libqsock/tls/*) forbidden=$never ;;
 	*) forbidden="$never|$files" ;;
 	esac
-	calls=$(nm -u "$object" | awk '{ sub(/(64)?(@.*)?$/, "", $2); print $2 }' | grep -Ex "_*($forbidden)(_chk)?") || continue
+	calls=$(nm -u "$object" | awk '{ sub(/(64)?(@.*)?$/, "", $2); print $2 }' |
+		grep -Ex "_*($forbidden)(_chk)?") || continue
 	echo "$object: sans-I/O code calls" $calls
 	bad=1
 done
 
-nm -D --defined-only "$shared" | awk '$2 != "A" && $3 !~ /^qsock_/ { print "exported: " $3; bad = 1 } END { exit bad }' || bad=1
+nm -D --defined-only "$shared" |
+	awk '$2 != "A" && $3 !~ /^qsock_/ { print "exported: " $3; bad = 1 } END { exit bad }' || bad=1
 
 [ $bad -eq 0 ] && echo "layers: clean"
 exit $bad

@@ -1,5 +1,6 @@
 #!/bin/sh
-# What building and testing needs, installed where that is possible without asking; otherwise one line says what is missing.
+# make deps: what building and testing needs, installed where that is possible without asking; otherwise one line says
+# what is missing.
 missing=
 have() { command -v "$1" > /dev/null 2>&1; }
 have cc || missing="$missing gcc libc6-dev"

@@ -24,10 +24,12 @@ cmp -s "$work/a" "$work/b" || die "DESTDIR and PREFIX install different files"
 export PKG_CONFIG_PATH="$prefix/lib/pkgconfig" XDG_CONFIG_HOME="$work/config"
 awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' README.md > "$work/echo.c"
 shared=$(pkg-config --cflags --libs qsock)
-static="$(pkg-config --cflags qsock) -L$prefix/lib -l:libqsock.a $(pkg-config --static --libs qsock | sed 's/-lqsock//')"
+static="$(pkg-config --cflags qsock) -L$prefix/lib -l:libqsock.a \
+	$(pkg-config --static --libs qsock | sed 's/-lqsock//')"
 ${CC:-cc} -Wall -Wextra -Werror "$work/echo.c" -o "$work/echo_shared" $shared
 ${CC:-cc} -Wall -Wextra -Werror "$work/echo.c" -o "$work/echo_static" $static
-printf '%s\n' '#include <qsock.h>' 'int main(void) { return qsock_socket(AF_INET, SOCK_STREAM, IPPROTO_QUIC) < 0; }' > "$work/h.c"
+printf '%s\n' '#include <qsock.h>' \
+	'int main(void) { return qsock_socket(AF_INET, SOCK_STREAM, IPPROTO_QUIC) < 0; }' > "$work/h.c"
 cp "$work/h.c" "$work/h.cc"
 ${CC:-cc} -std=c99 -pedantic -Wall -Wextra -Werror "$work/h.c" -o "$work/h" $shared
 LD_LIBRARY_PATH=$prefix/lib "$work/h" || die "no socket"

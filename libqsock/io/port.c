@@ -16,7 +16,8 @@
 #include "base/mem.h"
 #include "io/udp.h"
 
-#define RX_TRAINS 16		/* per turn */
+#define RX_TRAINS 16		/* per turn, */
+#define RX_US 150		/* unless they take longer: the peers of the first are waiting for their answers */
 #define TX_TRAINS 32
 #define ROUTE_US 100000		/* how long an answer about a route is believed */
 #define TRAIN_DATAGRAMS 128	/* of one received train given to the endpoint at once */
@@ -155,13 +156,15 @@ static void receive(struct port *p)
 {
 	/* Nothing is sent here, so that buffer is free. */
 	struct udp_rx rx[UDP_BATCH] = { { .buf = engine_rx_buf(p->engine) }, { .buf = engine_tx_buf(p->engine) } };
-	int n = 0, got = UDP_BATCH;
+	const uint64_t end_us = engine_refresh_now(p->engine) + RX_US;
+	int n = 0, got;
 	/* Whatever the kernel refuses for good is no more final than a lost packet: the next edge tries again. */
-	for (; n < RX_TRAINS && got == UDP_BATCH; n += got > 0 ? got : 0) {
+	do {
 		got = udp_recv_trains(&p->udp, ENGINE_BUF, rx, UDP_BATCH);
 		for (int i = 0; i < got; i++)
 			feed(p, &rx[i]);
-	}
+		n += got;
+	} while (got == UDP_BATCH && n < RX_TRAINS && engine_refresh_now(p->engine) < end_us);
 	deliver(p);
 	if (p->freed)
 		return;

@@ -32,10 +32,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	for (int i = 0; i < 2; i++) {
-		close(strm[i]);
-		close(conn[i]);
-	}
+	close_both(strm);
+	close_both(conn);
 	return 0;
 }
 

@@ -23,24 +23,21 @@ static int conn[2] = { -1, -1 };
 static int setup(void **state)
 {
 	lb = *state;
-	loopback_defaults(lb);
-	return limit_setup(state);
+	return loopback_setup(state);
 }
 
 static void close_all(void)
 {
-	for (int i = 0; i < 2; i++)
-		if (conn[i] >= 0)
-			close(conn[i]);
+	close_both(conn);
 	if (lb->listener >= 0)
 		close(lb->listener);
-	lb->listener = conn[0] = conn[1] = -1;
+	lb->listener = -1;
 }
 
 static int teardown(void **state)
 {
-	close_all();
-	return limit_teardown(state);
+	close_both(conn);
+	return loopback_teardown(state);
 }
 
 static struct qsock_info info(int fd)
@@ -99,7 +96,8 @@ static void client_cert__asked_for__checked(void **state)
 			struct qsock_error err;
 			loopback_listen(lb);
 			conn[0] = qsock_socket(AF_INET, SOCK_STREAM, 0);
-			assert_int_equal(qsock_setsockopt(conn[0], SOL_QUIC, QSOCK_CONFIG, &lb->client, sizeof(lb->client)), 0);
+			assert_int_equal(qsock_setsockopt(conn[0], SOL_QUIC, QSOCK_CONFIG, &lb->client,
+							  sizeof(lb->client)), 0);
 			if (!qsock_connect(conn[0], (struct sockaddr *)&lb->addr, sizeof(lb->addr))) {
 				wait_for(conn[0], POLLIN);
 				assert_int_equal(qsock_accept_stream(conn[0], 0), -1);

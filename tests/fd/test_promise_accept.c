@@ -29,12 +29,6 @@
 
 static int c[2];
 
-static void close_pair(void)
-{
-	close(c[0]);
-	close(c[1]);
-}
-
 /* ---- who accepts --------------------------------------------------------------------- */
 
 /* The number that the opener sent on this stream, and its clean end. */
@@ -158,7 +152,7 @@ static void accept_stream__several_threads__none_lost_or_doubled(void **state)
 	qsock_close(c[0], 0, NULL);
 	for (int i = 0; i < WORKERS; i++)
 		pthread_join(t[i], NULL);
-	close_pair();
+	close_both(c);
 }
 
 static void accept_stream__several_processes__none_lost_or_doubled(void **state)
@@ -174,7 +168,7 @@ static void accept_stream__several_processes__none_lost_or_doubled(void **state)
 	qsock_close(c[0], 0, NULL);
 	for (int i = 0; i < WORKERS; i++)
 		assert_int_equal(wait_child(child[i]), 0);
-	close_pair();
+	close_both(c);
 }
 
 /* ---- one wakes, not all ------------------------------------------------------------------ */
@@ -307,7 +301,7 @@ static void descriptors__used_up__emfile_and_nothing_lost(void **state)
 	assert_true(credit[0] >= 95);
 	for (int i = 0; i < 5; i++)
 		send_number(c[0], i);
-	close_pair();
+	close_both(c);
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
@@ -350,7 +344,7 @@ static void descriptors__of_the_engine_used_up__streams_wait(void **state)
 	send_number(c[0], 1);
 	close(go[0]);
 	close(go[1]);
-	close_pair();
+	close_both(c);
 }
 
 /* ---- other processes -------------------------------------------------------------------------- */
@@ -421,7 +415,7 @@ static void passed__to_another_program__works_there(void **state)
 	assert_int_equal(number_on(t), 6);
 	close(t);
 	assert_int_equal(wait_child(child), 0);
-	close_pair();
+	close_both(c);
 	close(fd);
 }
 
@@ -469,7 +463,7 @@ static void open_stream__at_the_limit__blocks_until_one_ends(void **state)
 	assert_int_equal(size, usual);
 	close(other);
 	close(got);
-	close_pair();
+	close_both(c);
 }
 
 static void open_stream__at_the_limit__so_sndtimeo_and_close_give_up_well(void **state)
@@ -502,7 +496,7 @@ static void open_stream__at_the_limit__so_sndtimeo_and_close_give_up_well(void *
 		close(got);
 	}
 	assert_int_equal(number, 3);
-	close_pair();
+	close_both(c);
 }
 
 /* In a child: within the limit, then one that waits, and one that is polled. */
@@ -549,25 +543,19 @@ static void open_stream__in_a_child__at_the_limit(void **state)
 		close(r[i]);
 	close(go[0]);
 	close(go[1]);
-	close_pair();
+	close_both(c);
 }
 
 static int setup(void **state)
 {
-	loopback_defaults(*state);
 	assert_int_equal(pipe(report), 0);
-	return limit_setup(state);
+	return loopback_setup(state);
 }
 
 static int teardown(void **state)
 {
-	struct loopback *lb = *state;
-	if (lb->listener >= 0)
-		close(lb->listener);
-	lb->listener = -1;
-	close(report[0]);
-	close(report[1]);
-	return limit_teardown(state);
+	close_both(report);
+	return loopback_teardown(state);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "support/expect.h"
 #include "support/programs.h"
 
 #define LARGE 700000	/* more than the descriptor's own buffers take: the rest waits in the engine */
@@ -61,24 +62,6 @@ static size_t read_large(int fd, int *end)
 	return got;
 }
 
-static void expect_error(int fd, enum qsock_error_kind kind, uint64_t code, int by_peer)
-{
-	struct qsock_error err;
-	assert_int_equal(qsock_error(fd, &err), 0);
-	assert_int_equal(err.kind, kind);
-	assert_int_equal(err.code, code);
-	assert_int_equal(err.by_peer, by_peer);
-}
-
-/* Nothing more, with want 1: 0, -1: ECONNRESET. */
-static void expect_end(int fd, int want)
-{
-	char c;
-	int end;
-	assert_int_equal(read_upto(fd, &c, 1, &end), 0);
-	assert_int_equal(end, want);
-}
-
 /* ---- within a process -------------------------------------------------------------- */
 
 /* A receive window that holds all of it, so that it arrives without being read. */
@@ -92,12 +75,10 @@ static void pair_with_large_unread(struct loopback *lb, int c[2], int s[2])
 	flush(s[0]);
 }
 
-static void close_all(const int c[2], const int s[2])
+static void close_all(int c[2], int s[2])
 {
-	for (int i = 0; i < 2; i++) {
-		close(s[i]);
-		close(c[i]);
-	}
+	close_both(s);
+	close_both(c);
 }
 
 /* What was done before has arrived when a later word on the same connection has. */
@@ -489,22 +470,7 @@ static void exit__idle_peer__waits_no_longer_than_linger_ms(void **state)
 	close(fd);
 }
 
-static int setup(void **state)
-{
-	loopback_defaults(*state);
-	return limit_setup(state);
-}
-
-static int teardown(void **state)
-{
-	struct loopback *lb = *state;
-	if (lb->listener >= 0)
-		close(lb->listener);
-	lb->listener = -1;
-	return limit_teardown(state);
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, loopback_setup, loopback_teardown)
 
 int main(int argc, char **argv)
 {

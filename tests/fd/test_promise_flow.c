@@ -87,10 +87,8 @@ static void open_small(struct loopback *lb)
 
 static void close_all(void)
 {
-	for (int i = 0; i < 2; i++) {
-		close(s[i]);
-		close(c[i]);
-	}
+	close_both(s);
+	close_both(c);
 }
 
 /* w writes, r does not read: w gets EAGAIN after no more than the cap, and everything when r goes on. */
@@ -484,21 +482,7 @@ static void streams__a_thousand_at_once__each_has_its_own(void **state)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static int setup(void **state)
-{
-	loopback_defaults(*state);
-	return limit_setup(state);
-}
-
-static int teardown(void **state)
-{
-	struct loopback *lb = *state;
-	close(lb->listener);
-	lb->listener = -1;
-	return limit_teardown(state);
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, loopback_setup, loopback_teardown)
 
 int main(int argc, char **argv)
 {

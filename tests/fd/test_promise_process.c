@@ -38,12 +38,8 @@ static void echo_works(const int conn[2])
 
 static void close_all(void)
 {
-	for (int i = 0; i < 2; i++) {
-		if (s[i] >= 0)
-			close(s[i]);
-		if (c[i] >= 0)
-			close(c[i]);
-	}
+	close_both(s);
+	close_both(c);
 }
 
 /* Children of a process with threads cannot start threads under TSan, nor allocate under ASan, whose lock may have been
@@ -614,14 +610,6 @@ static int threads(void)
 	return n;
 }
 
-/* Until the engine's descriptors are so few; connections drain for a while after their end. RFC 9000 10.2 */
-static void engine_settles(int want)
-{
-	for (int i = 0; fds_of_engine() > want && i < 10000; i++)
-		poll(NULL, 0, 1);
-	assert_int_equal(fds_of_engine(), want);
-}
-
 static void everything_closed__descriptors_and_threads_as_before(void **state)
 {
 	struct loopback *lb = *state;
@@ -653,7 +641,7 @@ static void everything_closed__descriptors_and_threads_as_before(void **state)
 		close(pair[1]);
 		assert_int_equal(fds_of_application(), fds);
 	}
-	engine_settles(engine_fds);
+	expect_engine_fds(engine_fds);
 	close(lb->listener);
 	lb->listener = -1;
 	assert_int_equal(threads(), idle_threads + 1);
@@ -669,20 +657,10 @@ static void everything_closed__descriptors_and_threads_as_before(void **state)
 static int setup(void **state)
 {
 	c[0] = c[1] = s[0] = s[1] = -1;
-	loopback_defaults(*state);
-	return limit_setup(state);
+	return loopback_setup(state);
 }
 
-static int teardown(void **state)
-{
-	struct loopback *lb = *state;
-	if (lb->listener >= 0)
-		close(lb->listener);
-	lb->listener = -1;
-	return limit_teardown(state);
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, loopback_teardown)
 
 int main(int argc, char **argv)
 {

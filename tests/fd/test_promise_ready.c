@@ -12,8 +12,10 @@
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#include "support/programs.h"
+#include "support/expect.h"
+#include "support/loopback.h"
 
 static int c[2], s[2];
 
@@ -26,11 +28,8 @@ static int open_pair(void **state)
 
 static void close_all(void)
 {
-	for (int i = 0; i < 2; i++) {
-		if (s[i] >= 0)
-			close(s[i]);
-		close(c[i]);
-	}
+	close_both(s);
+	close_both(c);
 }
 
 static void expect(int fd, const char *text, int end)
@@ -223,13 +222,6 @@ static void ends__as_poll_shows_them(void **state)
 
 /* ---- shutdown, both directions -------------------------------------------------------------------- */
 
-static void until_epipe(int fd)
-{
-	for (ssize_t n; (n = send(fd, "xxxxxxxx", 8, MSG_NOSIGNAL)) == 8;)
-		poll(NULL, 0, 1);
-	assert_int_equal(errno, EPIPE);
-}
-
 static void shutdown__reading__peer_gets_epipe(void **state)
 {
 	for (int opener = 0; opener < 2; opener++) {
@@ -239,7 +231,7 @@ static void shutdown__reading__peer_gets_epipe(void **state)
 		write_all(s[0], "begin", 5);
 		expect(s[1], "begin", 0);
 		assert_int_equal(shutdown(s[1], SHUT_RD), 0);
-		until_epipe(s[0]);
+		expect_epipe(s[0]);
 		assert_int_equal(qsock_error(s[0], &err), 0);
 		assert_int_equal(err.kind, QSOCK_ERR_STOP_SENDING);
 		write_all(s[1], "other way", 9);
@@ -258,7 +250,7 @@ static void shutdown__both__as_closed(void **state)
 	write_all(s[0], "last", 4);
 	assert_int_equal(shutdown(s[0], SHUT_RDWR), 0);
 	expect(s[1], "last", 1);
-	until_epipe(s[1]);
+	expect_epipe(s[1]);
 	expect(s[0], "", 1);
 	close_all();
 }
@@ -270,7 +262,7 @@ static void close__reader_goes__writer_gets_epipe(void **state)
 	expect(s[1], "x", 0);
 	close(s[1]);
 	s[1] = -1;
-	until_epipe(s[0]);
+	expect_epipe(s[0]);
 	expect(s[0], "", 1);
 	close_all();
 }
@@ -295,7 +287,7 @@ static void resets(int opener, int actor)
 	assert_int_equal(err.code, 1 << 20);
 	assert_int_equal(err.by_peer, 1);
 	assert_int_equal(err.os_errno, ECONNRESET);
-	until_epipe(us);
+	expect_epipe(us);
 	assert_int_equal(qsock_reset(us, 2), -1);
 	assert_int_equal(errno, EPIPE);
 	close(us);
@@ -311,7 +303,7 @@ static void stops(int opener, int actor)
 	write_all(us, "before", 6);
 	expect(them, "before", 0);
 	assert_int_equal(qsock_stop_sending(us, 33), 0);
-	until_epipe(them);
+	expect_epipe(them);
 	assert_int_equal(qsock_error(them, &err), 0);
 	assert_int_equal(err.kind, QSOCK_ERR_STOP_SENDING);
 	assert_int_equal(err.code, 33);
@@ -344,7 +336,7 @@ static void unidirectional__by_either_side__one_way(void **state)
 		loopback_stream(way, s, QSOCK_UNI | QSOCK_CLOEXEC);
 		assert_true(fcntl(s[0], F_GETFD) & FD_CLOEXEC);
 		expect(s[0], "", 1);
-		until_epipe(s[1]);
+		expect_epipe(s[1]);
 		assert_int_equal(qsock_reset(s[1], 1), -1);
 		assert_int_equal(errno, EPIPE);
 		assert_int_equal(qsock_stop_sending(s[0], 1), -1);
@@ -356,7 +348,7 @@ static void unidirectional__by_either_side__one_way(void **state)
 			expect(s[1], "", -1);
 		} else {
 			assert_int_equal(qsock_stop_sending(s[1], 8), 0);
-			until_epipe(s[0]);
+			expect_epipe(s[0]);
 		}
 		close(s[0]);
 		close(s[1]);
@@ -410,20 +402,10 @@ static void dup2__onto_a_stream__closes_it(void **state)
 
 static int setup(void **state)
 {
-	loopback_defaults(*state);
-	return limit_setup(state) || open_pair(state);
+	return loopback_setup(state) || open_pair(state);
 }
 
-static int teardown(void **state)
-{
-	struct loopback *lb = *state;
-	if (lb->listener >= 0)
-		close(lb->listener);
-	lb->listener = -1;
-	return limit_teardown(state);
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, loopback_teardown)
 
 int main(void)
 {

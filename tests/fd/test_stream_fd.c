@@ -1,56 +1,34 @@
-/* Streams over descriptors, on loopback: the promises an application lives by. */
+/* A stream is a descriptor: words both ways, half-close, resets, bulk and back-pressure, the stream limit, children,
+ * exit; and whatever is done to descriptors, others go on. The test_promise_ programs ask further. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "support/loopback.h"
+#include "support/expect.h"
+#include "support/programs.h"
 
 static int conn[2];
 
 static int setup(void **state)
 {
+	loopback_setup(state);
 	loopback_pair(*state, conn);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	for (int i = 0; i < 2; i++)
-		if (conn[i] >= 0)
-			close(conn[i]);
-	return 0;
-}
-
-static void expect_text(int fd, const char *text)
-{
-	char buf[64];
-	int end;
-	size_t n = strlen(text);
-	assert_int_equal(read_upto(fd, buf, n, &end), n);
-	assert_memory_equal(buf, text, n);
-	assert_int_equal(end, 0);
-}
-
-static void expect_end(int fd, int want)
-{
-	char c;
-	int end;
-	assert_int_equal(read_upto(fd, &c, 1, &end), 0);
-	assert_int_equal(end, want);
+	close_both(conn);
+	return loopback_teardown(state);
 }
 
 static void stream__echo(void **state)
@@ -61,8 +39,7 @@ static void stream__echo(void **state)
 	expect_text(s[1], "hello");
 	write_all(s[1], "world", 5);
 	expect_text(s[0], "world");
-	close(s[0]);
-	close(s[1]);
+	close_both(s);
 }
 
 static void stream__opened_by_the_server_and_silent__arrives(void **state)
@@ -72,8 +49,7 @@ static void stream__opened_by_the_server_and_silent__arrives(void **state)
 	loopback_stream(back, s, 0);
 	write_all(s[1], "first", 5);
 	expect_text(s[0], "first");
-	close(s[0]);
-	close(s[1]);
+	close_both(s);
 }
 
 static void stream__half_close__both_ways(void **state)
@@ -124,46 +100,34 @@ static void stream__unidirectional(void **state)
 
 static void stream__reset__data_then_econnreset_and_the_code(void **state)
 {
-	struct qsock_error err;
 	int s[2];
 	loopback_stream(conn, s, 0);
 	write_all(s[0], "before", 6);
 	expect_text(s[1], "before");
 	assert_int_equal(qsock_reset(s[0], 77), 0);
 	expect_end(s[1], -1);
-	assert_int_equal(qsock_error(s[1], &err), 0);
-	assert_int_equal(err.kind, QSOCK_ERR_STREAM_RESET);
-	assert_int_equal(err.code, 77);
-	assert_int_equal(err.by_peer, 1);
+	expect_error(s[1], QSOCK_ERR_STREAM_RESET, 77, 1);
 	assert_int_equal(send(s[0], "x", 1, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
 	/* The other half came back as a reset with the same code. */
 	expect_end(s[0], -1);
-	close(s[0]);
-	close(s[1]);
+	close_both(s);
 }
 
 static void stream__stop_sending__epipe_while_data_still_flows_back(void **state)
 {
-	struct qsock_error err;
 	int s[2];
 	loopback_stream(conn, s, 0);
 	write_all(s[0], "a", 1);
 	expect_text(s[1], "a");
 	assert_int_equal(qsock_stop_sending(s[1], 9), 0);
-	wait_for(s[0], POLLOUT);
-	while (send(s[0], "x", 1, MSG_NOSIGNAL) == 1)
-		usleep(1000);
-	assert_int_equal(errno, EPIPE);
-	assert_int_equal(qsock_error(s[0], &err), 0);
-	assert_int_equal(err.kind, QSOCK_ERR_STOP_SENDING);
-	assert_int_equal(err.code, 9);
+	expect_epipe(s[0]);
+	expect_error(s[0], QSOCK_ERR_STOP_SENDING, 9, 1);
 	write_all(s[1], "still", 5);
 	shutdown(s[1], SHUT_WR);
 	expect_text(s[0], "still");
 	expect_end(s[0], 1);
-	close(s[0]);
-	close(s[1]);
+	close_both(s);
 }
 
 static void stream__qsock_close__data_then_econnreset_on_streams_and_connection(void **state)
@@ -186,8 +150,7 @@ static void stream__qsock_close__data_then_econnreset_on_streams_and_connection(
 	assert_int_equal(qsock_error(conn[1], &err), 0);
 	assert_int_equal(err.code, 5);
 	assert_non_null(strstr(qsock_strerror(&err, text, sizeof(text)), "enough"));
-	close(s[0]);
-	close(s[1]);
+	close_both(s);
 }
 
 static void connection__closed_after_its_streams__ends_cleanly(void **state)
@@ -245,8 +208,7 @@ static void stream__bulk__arrives_whole_and_in_order(void **state)
 	assert_int_equal(pthread_create(&t, NULL, bulk_writer, &s[0]), 0);
 	check_bulk(s[1]);
 	pthread_join(t, NULL);
-	close(s[0]);
-	close(s[1]);
+	close_both(s);
 }
 
 /* A reader that does not read stops the writer; nothing is lost when it goes on. */
@@ -276,8 +238,7 @@ static void stream__slow_reader__writer_gets_eagain(void **state)
 			if (buf[i] != pattern(got))
 				fail_msg("byte %zu is wrong", got);
 	assert_int_equal(got, sent);
-	close(s[0]);
-	close(s[1]);
+	close_both(s);
 }
 
 /* ---- limits --------------------------------------------------------------------- */
@@ -317,25 +278,20 @@ static void open_stream__at_the_limit__pollout_when_one_ends(void **state)
 
 /* ---- processes -------------------------------------------------------------------- */
 
-static int wait_child(pid_t child)
-{
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return status;
-}
-
 /* A child that inherited the connection opens a stream and accepts one. */
 static void fork__child_opens_and_accepts_streams(void **state)
 {
-	char buf[8];
-	pid_t child = fork();
+	pid_t child = fork_limited();
 	if (!child) {
+		char buf[8];
 		int s = qsock_open_stream(conn[0], 0);
-		if (s < 0 || write(s, "child", 5) != 5)
-			_exit(1);
+		CHECK(s >= 0);
+		CHECK(write(s, "child", 5) == 5);
 		close(s);
 		s = qsock_accept_stream(conn[0], 0);
-		_exit(s < 0 || read(s, buf, 2) != 2 || read(s, buf, 1) != 0 ? 2 : 0);
+		CHECK(s >= 0);
+		CHECK(read(s, buf, 2) == 2 && read(s, buf, 1) == 0);
+		_exit(0);
 	}
 	int s = qsock_accept_stream(conn[1], 0);
 	expect_text(s, "child");
@@ -350,58 +306,62 @@ static void fork__child_opens_and_accepts_streams(void **state)
 
 #define LINGER_BYTES (1 << 20)
 
-/* Programs of their own, so that they start without an engine and end as programs do. */
-static int child_main(char **argv)
+/* Roles of programs, see programs.h: the client of a connection. */
+
+static int stream_of_client(struct loopback *lb)
 {
-	struct loopback lb = { .client = { .ca_file = argv[3], .idle_timeout_ms = 500 } };
-	static char buf[LINGER_BYTES];
-	lb.addr.sin_family = AF_INET;
-	lb.addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	lb.addr.sin_port = (in_port_t)atoi(argv[2]);
-	int c = loopback_connect(&lb), s = qsock_open_stream(c, 0);
-	if (s < 0)
-		return 1;
-	if (!strcmp(argv[1], "exit")) {
-		memset(buf, 'z', sizeof(buf));
-		write_all(s, buf, sizeof(buf));
-		return 0;
-	}
-	write_all(s, "unfinished", 10);
-	if (!strcmp(argv[1], "stuck")) {
-		fcntl(s, F_SETFL, O_NONBLOCK);
-		while (poll(&(struct pollfd){ .fd = s, .events = POLLOUT }, 1, 300) == 1)
-			if (write(s, buf, sizeof(buf)) < 0 && errno != EAGAIN)
-				return 1;
-		qsock_shutdown(50);
-		return 0;
-	}
-	for (;;)
-		pause();
+	lb->client.idle_timeout_ms = 500;
+	int s = qsock_open_stream(loopback_connect(lb), 0);
+	CHECK(s >= 0);
+	return s;
 }
 
-static pid_t start_child(struct loopback *lb, const char *what)
+static int run_exit(struct loopback *lb, int fd)
 {
-	char port[16];
-	snprintf(port, sizeof(port), "%u", (unsigned)lb->addr.sin_port);
-	fflush(NULL);
-	pid_t child = fork();
-	if (!child) {
-		execl("/proc/self/exe", "child", what, port, lb->client.ca_file, NULL);
-		_exit(127);
-	}
+	static char buf[LINGER_BYTES];
+	write_all(stream_of_client(lb), buf, sizeof(buf));
+	return 0;
+}
+
+static int run_hang(struct loopback *lb, int fd)
+{
+	write_all(stream_of_client(lb), "unfinished", 10);
+	pause();
+	return 1;
+}
+
+static int run_stuck(struct loopback *lb, int fd)
+{
+	static char buf[LINGER_BYTES];
+	int s = stream_of_client(lb);
+	fcntl(s, F_SETFL, O_NONBLOCK);
+	while (poll(&(struct pollfd){ .fd = s, .events = POLLOUT }, 1, 300) == 1)
+		CHECK(write(s, buf, sizeof(buf)) > 0 || errno == EAGAIN);
+	qsock_shutdown(50);
+	return 0;
+}
+
+/* Start one, and take its connection and its stream. */
+static pid_t start_client(struct loopback *lb, const char *role, int *c, int *s)
+{
+	int fd;
+	pid_t child = role_start(lb, role, &fd);
+	close(fd);
+	*c = qsock_accept(lb->listener, NULL, NULL);
+	assert_true(*c >= 0);
+	*s = qsock_accept_stream(*c, 0);
+	assert_true(*s >= 0);
 	return child;
 }
 
 /* exit() waits until what was written is acknowledged. */
 static void exit__lingers_until_everything_is_delivered(void **state)
 {
-	struct loopback *lb = *state;
 	static char buf[LINGER_BYTES];
 	size_t got = 0;
 	ssize_t n;
-	pid_t child = start_child(lb, "exit");
-	int c = qsock_accept(lb->listener, NULL, NULL);
-	int s = qsock_accept_stream(c, 0);
+	int c, s;
+	pid_t child = start_client(*state, "exit", &c, &s);
 	while ((n = read(s, buf, sizeof(buf))) > 0)
 		got += (size_t)n;
 	assert_int_equal(n, 0);
@@ -411,17 +371,15 @@ static void exit__lingers_until_everything_is_delivered(void **state)
 	close(c);
 }
 
-/* Truncation never looks like an end of file: the killed program's peer notices by the idle timeout, or sooner by ICMP if it had something to say. */
+/* Truncation never looks like an end of file: the killed program's peer notices by the idle timeout, or sooner by ICMP
+ * if it had something to say. */
 static void killed__peer_reads_econnreset(void **state)
 {
-	struct loopback *lb = *state;
 	struct qsock_error err;
-	pid_t child = start_child(lb, "hang");
-	int c = qsock_accept(lb->listener, NULL, NULL);
-	int s = qsock_accept_stream(c, 0);
+	int c, s;
+	pid_t child = start_client(*state, "hang", &c, &s);
 	expect_text(s, "unfinished");
-	kill(child, SIGKILL);
-	wait_child(child);
+	kill_child(child);
 	expect_end(s, -1);
 	assert_int_equal(qsock_error(s, &err), 0);
 	assert_true(err.kind == QSOCK_ERR_IDLE_TIMEOUT || err.kind == QSOCK_ERR_UNREACHABLE);
@@ -432,13 +390,11 @@ static void killed__peer_reads_econnreset(void **state)
 /* What could not be delivered in time ends as an abnormal end at once, not by a timeout. */
 static void exit__peer_does_not_read__econnreset(void **state)
 {
-	struct loopback *lb = *state;
 	static char buf[LINGER_BYTES];
 	struct qsock_error err;
 	ssize_t n;
-	pid_t child = start_child(lb, "stuck");
-	int c = qsock_accept(lb->listener, NULL, NULL);
-	int s = qsock_accept_stream(c, 0);
+	int c, s;
+	pid_t child = start_client(*state, "stuck", &c, &s);
 	assert_int_equal(wait_child(child), 0);
 	while ((n = read(s, buf, sizeof(buf))) > 0)
 		;
@@ -465,10 +421,9 @@ static void send_fd(int over, int fd)
 	union { struct cmsghdr h; char buf[CMSG_SPACE(sizeof(int))]; } control = { 0 };
 	char data[64] = "\3";	/* looks like a request to open a stream */
 	struct iovec iov = { data, 1 + dice(64) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
-	control.h.cmsg_level = SOL_SOCKET;
-	control.h.cmsg_type = SCM_RIGHTS;
-	control.h.cmsg_len = CMSG_LEN(sizeof(int));
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+	control.h = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
 	memcpy(CMSG_DATA(&control.h), &fd, sizeof(fd));
 	sendmsg(over, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
@@ -525,30 +480,24 @@ static void descriptors__after_everything_is_closed__as_before(void **state)
 {
 	struct loopback *lb = *state;
 	int c[2], s[2];
-	teardown(state);
-	conn[0] = conn[1] = -1;
+	close_both(conn);
 	int app = fds_of_application();
 	loopback_pair(lb, c);
 	loopback_stream(c, s, 0);
 	write_all(s[0], "x", 1);
 	expect_text(s[1], "x");
-	for (int i = 0; i < 2; i++) {
-		close(s[i]);
-		close(c[i]);
-	}
+	close_both(s);
+	close_both(c);
 	assert_int_equal(fds_of_application(), app);
-	/* the client's port is there until its connection has drained */
-	for (int i = 0; fds_of_engine() > ENGINE_AT_REST && i < 5000; i++)
-		usleep(1000);
-	assert_int_equal(fds_of_engine(), ENGINE_AT_REST);
+	expect_engine_fds(ENGINE_AT_REST);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(int argc, char **argv)
 {
-	if (argc == 4)
-		return child_main(argv);
+	static const struct role roles[] = { { "exit", run_exit }, { "hang", run_hang }, { "stuck", run_stuck } };
+	role_enter(argc, argv, roles, sizeof(roles) / sizeof(roles[0]));
 	const struct CMUnitTest tests[] = {
 		T(stream__echo),
 		T(stream__opened_by_the_server_and_silent__arrives),

@@ -21,7 +21,7 @@ struct wire {
 	struct packet first;		/* the client's first Initial */
 	uint8_t first_datagram[2048];
 	size_t first_len;
-	size_t hello;			/* datagrams the ClientHello takes: two with the large key shares of OpenSSL 3.5 */
+	size_t hello;			/* datagrams the ClientHello takes: two with the key shares of OpenSSL 3.5 */
 };
 
 static bool from_client(const struct wire *x, const struct simdgram *d)
@@ -187,7 +187,8 @@ static void lossy_handshake(uint64_t seed)
 	struct wire x = { 0 };
 
 	simworld_init(&w, seed);
-	w.link = (struct simlink){ .delay_us = 15 * SIM_MS, .bytes_per_s = 1250000, .loss = 300, .max_losses_in_row = 3 };
+	w.link = (struct simlink){ .delay_us = 15 * SIM_MS, .bytes_per_s = 1250000, .loss = 300,
+					    .max_losses_in_row = 3 };
 	w.big_certificate = seed % 2;
 	w.server_ep.retry = seed % 5 == 0;
 	w.client_cfg.handshake_timeout_us = w.server_cfg.handshake_timeout_us = 300 * SIM_S;
@@ -279,7 +280,8 @@ static void retry__retry_or_answer_lost__recovers(void **state)
 	}
 }
 
-/* RFC9000 8.1.3: a NEW_TOKEN token of an earlier connection replaces the Retry; RFC8446 2.2: its ticket the certificate */
+/* RFC9000 8.1.3: a NEW_TOKEN token of an earlier connection replaces the Retry; RFC8446 2.2: its ticket the
+ * certificate */
 static void resumption__session_and_token__no_retry_no_certificate(void **state)
 {
 	struct simworld w;
@@ -544,7 +546,8 @@ static void junk(uint64_t seed)
 			buf[0] |= 0xc0;
 			memcpy(buf + 1, "\0\0\0\1\10", 5);	/* a version 1 long header with a CID of 8 bytes */
 		}
-		struct simhost *to = i % 2 ? w.client.host : w.server.host, *from = i % 2 ? w.server.host : w.client.host;
+		struct simhost *to = i % 2 ? w.client.host : w.server.host;
+		struct simhost *from = i % 2 ? w.server.host : w.client.host;
 		simnet_inject(w.net, &from->addr, &to->addr, buf, len);
 		simworld_pass(&w, SIM_MS);
 	}

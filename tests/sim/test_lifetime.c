@@ -74,8 +74,9 @@ static void idle__smaller_timeout__ends_both_silently(void **state)
 		simworld_until(&w, sim_both_closed, 60 * SIM_S);
 		assert_int_equal(c->error.kind, CONN_ERR_IDLE);
 		assert_int_equal(s->error.kind, CONN_ERR_IDLE);
-		assert_in_range(c->closed_at_us - quiet_since, rows[i].effective_s * SIM_S, (rows[i].effective_s + 1) * SIM_S);
-		assert_in_range(s->closed_at_us - quiet_since, rows[i].effective_s * SIM_S, (rows[i].effective_s + 1) * SIM_S);
+		uint64_t least = rows[i].effective_s * SIM_S;
+		assert_in_range(c->closed_at_us - quiet_since, least, least + SIM_S);
+		assert_in_range(s->closed_at_us - quiet_since, least, least + SIM_S);
 		simworld_until(&w, sim_all_drained, SIM_S);
 		assert_int_equal(t.sent[0] + t.sent[1], 0);
 		simworld_end(&w);
@@ -162,7 +163,9 @@ static void close__application__code_and_reason_arrive(void **state)
 	static const struct {
 		uint64_t code;
 		const char *reason;
-	} rows[] = { { 0, "" }, { 42, "that was all" }, { (UINT64_C(1) << 62) - 1, "largest code" }, { 1, long_reason } };
+	} rows[] = {
+		{ 0, "" }, { 42, "that was all" }, { (UINT64_C(1) << 62) - 1, "largest code" }, { 1, long_reason },
+	};
 
 	memset(long_reason, 'r', sizeof(long_reason) - 1);
 	for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(*rows); i++) {
@@ -384,8 +387,8 @@ static void ecn__clean_path__capable_and_marks_slow_down(void **state)
 	conn_info(c->c, &info);
 	assert_int_equal(info.ecn, ECN_CAPABLE);
 	assert_true(t.ect > 2000);
-	/* The queue has no end: only the marks can have kept it short. A window of marks in each round trip would mean that nobody
-	 * listens to them. */
+	/* The queue has no end: only the marks can have kept it short. A window of marks in each round trip would mean
+	 * that nobody listens to them. */
 	assert_in_range(t.marked, 1, 700);
 	assert_int_equal(info.packets_lost, 0);
 	assert_in_range(info.cwnd, 1, 400000);

@@ -141,6 +141,12 @@ void testdir_remove(const char *path)
 	nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
+int testdir_teardown(void **state)
+{
+	testdir_remove(*state);
+	return 0;
+}
+
 const char *in_dir(const char *dir, const char *name)
 {
 	static char bufs[16][256];

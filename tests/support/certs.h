@@ -22,6 +22,8 @@ struct leaf_spec {
 /* A fresh directory under TMPDIR, and its removal with the files in it (one level of folders too). */
 void testdir_make(char path[64]);
 void testdir_remove(const char *path);
+/* For cmocka, around all tests: removes the directory that their setup left in *state. */
+int testdir_teardown(void **state);
 
 /* Write <dir>/<name>.crt and .key. ca NULL: signed by itself. */
 void leaf_write(struct ca *ca, const struct leaf_spec *spec, const char *dir, const char *name);

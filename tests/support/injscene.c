@@ -31,10 +31,37 @@ void scene_init(struct scene *s, enum level level, bool to_server)
 	scene_init_with(s, level, to_server, NULL);
 }
 
+void scene_init_client_only(struct scene *s, bool to_server)
+{
+	memset(s, 0, sizeof(*s));
+	connpair_init(&s->p, 1);
+	injector_init(&s->i, &s->p, to_server);
+	connpair_start(&s->p);
+	s->mate = s->victim = s->p.client;
+}
+
 void scene_fini(struct scene *s)
 {
 	injector_fini(&s->i);
 	connpair_fini(&s->p);
+}
+
+void each_side(enum level level, void (*run)(struct scene *s))
+{
+	for (int side = 0; side < 2; side++) {
+		struct scene s;
+		scene_init(&s, level, side);
+		run(&s);
+		scene_fini(&s);
+	}
+}
+
+void scene_send_new_cid(struct scene *s, uint64_t seq, const struct cid *cid, const uint8_t *token)
+{
+	uint8_t b[64];
+	struct wr w = wr_of(b, sizeof(b));
+	assert_true(frame_write_new_connection_id(&w, seq, 0, cid, token));
+	injector_send(&s->i, LEVEL_APP, b, wr_len(&w));
 }
 
 /* ---- transfer ------------------------------------------------------------------ */

@@ -16,7 +16,13 @@ struct scene {
 void scene_init(struct scene *s, enum level level, bool to_server);
 /* configure may change the pair's configuration; NULL: not. */
 void scene_init_with(struct scene *s, enum level level, bool to_server, void (*configure)(struct connpair *p));
+/* Only the client exists; it is victim and mate until the test makes a server. */
+void scene_init_client_only(struct scene *s, bool to_server);
 void scene_fini(struct scene *s);
+/* run in a scene of its own for a client, then for a server. */
+void each_side(enum level level, void (*run)(struct scene *s));
+/* A NEW_CONNECTION_ID with Retire Prior To 0, in a packet of its own. */
+void scene_send_new_cid(struct scene *s, uint64_t seq, const struct cid *cid, const uint8_t *token);
 /* Streams both ways, read and checked to the end. */
 void scene_transfer(struct scene *s, size_t bytes);
 /* Read whatever stream st holds and forget it; returns bytes. */

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "sock/sock.h"
 #include "support/certs.h"
+#include "support/child.h"
 
 /* ThreadSanitizer takes descriptors of equal number for the same, but the engine has a table of its own. */
 const char *__tsan_default_suppressions(void);
@@ -75,7 +76,6 @@ int loopback_group_setup(void **state)
 	return 0;
 }
 
-/* Nothing stays: no descriptor of the engine (it is gone), no allocation. */
 int loopback_group_teardown(void **state)
 {
 	struct loopback *lb = *state;
@@ -88,6 +88,21 @@ int loopback_group_teardown(void **state)
 	assert_int_equal(fds_of_engine(), -1);
 	assert_int_equal(mem_test_live(), live);
 	return 0;
+}
+
+int loopback_setup(void **state)
+{
+	loopback_defaults(*state);
+	return limit_setup(state);
+}
+
+int loopback_teardown(void **state)
+{
+	struct loopback *lb = *state;
+	if (lb->listener >= 0)
+		close(lb->listener);
+	lb->listener = -1;
+	return limit_teardown(state);
 }
 
 void loopback_listen(struct loopback *lb)
@@ -136,6 +151,15 @@ void loopback_stream(const int conn[2], int fd[2], int flags)
 	assert_true(fd[1] >= 0);
 }
 
+void close_both(int fd[2])
+{
+	for (int i = 0; i < 2; i++) {
+		if (fd[i] >= 0)
+			close(fd[i]);
+		fd[i] = -1;
+	}
+}
+
 static int entries(const char *path)
 {
 	DIR *d = opendir(path);
@@ -172,6 +196,14 @@ int fds_of_engine(void)
 	}
 	closedir(d);
 	return n;
+}
+
+/* Only /proc knows, and nothing tells when it changes. */
+void expect_engine_fds(int want)
+{
+	for (int i = 0; fds_of_engine() != want && i < 10000; i++)
+		poll(NULL, 0, 1);
+	assert_int_equal(fds_of_engine(), want);
 }
 
 short poll_now(int fd, short events)

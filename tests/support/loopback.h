@@ -16,8 +16,13 @@ struct loopback {
 	struct sockaddr_in addr;	/* of the listener */
 	int listener;
 };
-int loopback_group_setup(void **state);		/* for cmocka: *state is a struct loopback */
+/* For cmocka, around all tests: *state is a struct loopback. At the end nothing of the engine or the library is
+ * left. */
+int loopback_group_setup(void **state);
 int loopback_group_teardown(void **state);
+/* Around every test: configurations as at the start, no listener, and a limit of time. */
+int loopback_setup(void **state);
+int loopback_teardown(void **state);
 void loopback_defaults(struct loopback *lb);	/* configurations as at the start; forgets the listener */
 /* The same certificates in another process: see programs.h. */
 struct loopback *loopback_attach(const char *dir, in_port_t port);
@@ -29,9 +34,13 @@ int loopback_connect(const struct loopback *lb);
 void loopback_pair(struct loopback *lb, int fd[2]);
 /* A stream opened on conn[0] and accepted on conn[1]. flags: QSOCK_UNI */
 void loopback_stream(const int conn[2], int fd[2], int flags);
+/* Those that are open (not -1); then both are -1. */
+void close_both(int fd[2]);
 
 int fds_of_application(void);
 int fds_of_engine(void);	/* -1: there is none */
+/* It comes to hold so many, within 10 s: connections drain for a while after their end (RFC 9000 10.2). */
+void expect_engine_fds(int want);
 /* Poll for events; revents. Asserts that something comes within 10 s. */
 short wait_for(int fd, short events);
 short poll_now(int fd, short events);

@@ -5,12 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <signal.h>
 
 #define MARK "--role"
 
@@ -49,39 +47,6 @@ pid_t role_start(const struct loopback *lb, const char *name, int *fd)
 	return child;
 }
 
-/* A child has the memory of the parent's threads, but not the threads that would point to it. */
-static bool forked;
-int __lsan_is_turned_off(void);
-__attribute__((used, visibility("default"))) int __lsan_is_turned_off(void)
-{
-	return forked;
-}
-
-pid_t fork_limited(void)
-{
-	fflush(NULL);
-	pid_t child = fork();
-	assert_true(child >= 0);
-	if (!child) {
-		forked = true;
-		alarm(PROGRAM_LIMIT);
-	}
-	return child;
-}
-
-int wait_child(pid_t child)
-{
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	return WIFSIGNALED(status) ? 256 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-void kill_child(pid_t child)
-{
-	kill(child, SIGKILL);
-	assert_int_equal(wait_child(child), 256 + SIGKILL);
-}
-
 bool say(int fd, char word)
 {
 	return send(fd, &word, 1, MSG_NOSIGNAL) == 1;
@@ -116,16 +81,4 @@ int fd_receive(int sock)
 	if (recvmsg(sock, &m, 0) == 1 && m.msg_controllen && control.h.cmsg_type == SCM_RIGHTS)
 		memcpy(&fd, CMSG_DATA(&control.h), sizeof(fd));
 	return fd;
-}
-
-int limit_setup(void **state)
-{
-	alarm(PROGRAM_LIMIT);
-	return 0;
-}
-
-int limit_teardown(void **state)
-{
-	alarm(0);
-	return 0;
 }

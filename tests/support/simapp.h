@@ -78,8 +78,8 @@ static inline struct simconn *simapp_last(struct simapp *a) { return TAILQ_LAST(
 
 /* Open count streams, now or when limits allow, and write bytes of pattern and FIN on each. */
 void simconn_send(struct simconn *sc, int dir, size_t count, uint64_t bytes);
-/* One stream at once; NULL when limits forbid, memory is short or the connection is over. It is written and not finished until to_write and want_fin say so;
- * call simstream_pump after changing them. */
+/* One stream at once; NULL when limits forbid, memory is short or the connection is over. It is written and not
+ * finished until to_write and want_fin say so; call simstream_pump after changing them. */
 struct simstream *simconn_open(struct simconn *sc, int dir);
 void simstream_pump(struct simstream *ss);
 void simstream_resume(struct simstream *ss);		/* stop ignoring what comes */

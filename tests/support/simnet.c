@@ -97,13 +97,16 @@ unsigned sim_packets(const uint8_t *data, size_t len)
 static void trace(const struct simnet *n, enum simfate fate, const struct simdgram *d)
 {
 	static const char *const fates[] = {
-		[SIM_SENT] = "sent", [SIM_ARRIVED] = "arrived", [SIM_LOST] = "LOST", [SIM_SCRIPTED] = "DROPPED by script",
-		[SIM_QUEUE_FULL] = "DROPPED, queue full", [SIM_TOO_BIG] = "DROPPED, too big", [SIM_UNREACHABLE] = "nobody there",
-		[SIM_CORRUPTED] = "corrupted", [SIM_DUPLICATED] = "duplicated", [SIM_REORDERED] = "reordered", [SIM_MARKED] = "CE",
+		[SIM_SENT] = "sent", [SIM_ARRIVED] = "arrived",
+		[SIM_LOST] = "LOST", [SIM_SCRIPTED] = "DROPPED by script", [SIM_QUEUE_FULL] = "DROPPED, queue full",
+		[SIM_TOO_BIG] = "DROPPED, too big", [SIM_UNREACHABLE] = "nobody there",
+		[SIM_CORRUPTED] = "corrupted", [SIM_DUPLICATED] = "duplicated",
+		[SIM_REORDERED] = "reordered", [SIM_MARKED] = "CE",
 	};
 	static const char *const packets[] = {
-		[PACKET_INITIAL] = "Initial", [PACKET_0RTT] = "0-RTT", [PACKET_HANDSHAKE] = "Handshake", [PACKET_RETRY] = "Retry",
-		[PACKET_VN] = "VN", [PACKET_1RTT] = "1-RTT", [PACKET_UNKNOWN_VERSION] = "unknown-version",
+		[PACKET_INITIAL] = "Initial", [PACKET_0RTT] = "0-RTT", [PACKET_HANDSHAKE] = "Handshake",
+		[PACKET_RETRY] = "Retry", [PACKET_VN] = "VN", [PACKET_1RTT] = "1-RTT",
+		[PACKET_UNKNOWN_VERSION] = "unknown-version",
 	};
 	unsigned seen = sim_packets(d->data, d->len);
 
@@ -260,7 +263,7 @@ static void host_transmit(struct simhost *h)
 		assert_true(count <= t.max_segs && t.len <= t.cap && t.seg > 0);
 		assert_true(t.len > (count - 1) * t.seg && t.len <= count * t.seg);
 		for (size_t off = 0; off < t.len; off += t.seg) {
-			/* What leaves has the address that the world sees: the conn's own view is older after a rebinding. */
+			/* What leaves has the address that the world sees: the conn knows nothing of a rebinding. */
 			struct simdgram d = { .src = h->addr, .dst = t.remote, .data = t.buf + off, .ecn = t.ecn };
 
 			d.len = t.len - off < t.seg ? t.len - off : t.seg;
@@ -301,7 +304,8 @@ static void deliver(struct simnet *n, struct flight *f)
 		h->ops.raw(h->ops.arg, h, &f->d);
 	if (!h->ep)
 		return;
-	struct datagram d = { .data = f->bytes, .len = f->d.len, .local = f->d.dst, .remote = f->d.src, .ecn = f->d.ecn };
+	struct datagram d = { .data = f->bytes, .len = f->d.len, .local = f->d.dst, .remote = f->d.src,
+			      .ecn = f->d.ecn };
 	endpoint_recv(h->ep, &d, 1, n->now_us);
 }
 

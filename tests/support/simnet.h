@@ -1,8 +1,8 @@
 /* A network in one process on virtual time: hosts, each with an endpoint, and one-way links that delay, lose, reorder,
  * duplicate, corrupt, mark and queue datagrams. Everything is drawn from one seed, so a run replays exactly.
  *
- * Knows endpoints by their four verbs only; what applications do is simapp.h's. With SIMNET_TRACE in the environment every
- * datagram is printed to stderr. */
+ * Knows endpoints by their four verbs only; what applications do is simapp.h's. With SIMNET_TRACE in the environment
+ * every datagram is printed to stderr. */
 #ifndef TESTS_SIMNET_H
 #define TESTS_SIMNET_H
 
@@ -25,7 +25,7 @@ struct simlink {
 	bool ecn_bleach;		/* the ECN field is cleared on the way */
 	unsigned loss, duplicate, corrupt, reorder;
 	unsigned max_losses_in_row;	/* by chance; 0: no bound */
-	uint64_t reorder_us;		/* a reordered datagram comes up to this much later; 0: up to 2 * delay_us + 1 ms */
+	uint64_t reorder_us;		/* a reordered one comes up to this much later; 0: up to 2 * delay_us + 1 ms */
 };
 
 struct simnet;

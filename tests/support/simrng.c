@@ -84,7 +84,9 @@ static int openssl_status(void)
 
 void simrng_seed_openssl(uint64_t seed)
 {
-	static const RAND_METHOD method = { .bytes = openssl_bytes, .pseudorand = openssl_bytes, .status = openssl_status };
+	static const RAND_METHOD method = {
+		.bytes = openssl_bytes, .pseudorand = openssl_bytes, .status = openssl_status,
+	};
 
 	simrng_init(&openssl_rng, seed, 0x55);
 	RAND_set_rand_method(&method);

@@ -4,6 +4,7 @@
 #define TESTS_SIMRNG_H
 
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include "base/rng.h"
 
@@ -18,6 +19,14 @@ static inline uint64_t splitmix64(uint64_t *state)
 	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
 	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
 	return z ^ z >> 31;
+}
+
+/* What a test begins with: TEST_SEED in the environment, or its own. A test prints it when it fails. */
+static inline uint64_t test_seed(uint64_t otherwise)
+{
+	const char *s = getenv("TEST_SEED");
+
+	return s ? strtoull(s, NULL, 0) : otherwise;
 }
 
 /* lane: independent sequences from one seed. */

@@ -95,7 +95,8 @@ static void init_side(struct conn_config *cfg, struct endpoint_config *ep, int r
 {
 	memset(key_of[role], 0x40 + role, sizeof(key_of[role]));
 	*cfg = (struct conn_config){
-		.limits = { .window = 256 << 10, .window_max = 4 << 20, .conn_window = 512 << 10, .conn_window_max = 8 << 20,
+		.limits = { .window = 256 << 10, .window_max = 4 << 20,
+			    .conn_window = 512 << 10, .conn_window_max = 8 << 20,
 			    .max_streams = { 100, 100 } },
 		.idle_timeout_us = 30 * SIM_S,
 		.handshake_timeout_us = 10 * SIM_S,
@@ -184,19 +185,23 @@ struct simconn *simworld_handshake(struct simworld *w)
 	return sc;
 }
 
+static void print_end(const char *name, const struct simconn *c)
+{
+	if (!c)
+		print_error("%s: no connection\n", name);
+	else
+		print_error("%s: established %d closed %d (%s) streams %zu done %zu, got %llu wrote %llu\n", name,
+			    c->established, c->closed, c->error.reason, c->opened + c->peer_opened, c->done,
+			    (unsigned long long)c->got, (unsigned long long)c->written);
+}
+
 void simworld_until(struct simworld *w, bool (*done)(void *w), uint64_t for_us)
 {
-	if (!simnet_run(w->net, done, w, for_us)) {
-		const struct simconn *c = simapp_last(&w->client), *s = simapp_last(&w->server);
-
-		print_error("client: established %d closed %d (%s) streams %zu done %zu, got %llu wrote %llu\n", c && c->established,
-			    c && c->closed, c ? c->error.reason : "", c ? c->opened + c->peer_opened : 0, c ? c->done : 0,
-			    (unsigned long long)(c ? c->got : 0), (unsigned long long)(c ? c->written : 0));
-		print_error("server: established %d closed %d (%s) streams %zu done %zu, got %llu wrote %llu\n", s && s->established,
-			    s && s->closed, s ? s->error.reason : "", s ? s->opened + s->peer_opened : 0, s ? s->done : 0,
-			    (unsigned long long)(s ? s->got : 0), (unsigned long long)(s ? s->written : 0));
-		fail_msg("still waiting at %.3f s of virtual time", (double)simnet_now(w->net) / 1e6);
-	}
+	if (simnet_run(w->net, done, w, for_us))
+		return;
+	print_end("client", simapp_last(&w->client));
+	print_end("server", simapp_last(&w->server));
+	fail_msg("still waiting at %.3f s of virtual time", (double)simnet_now(w->net) / 1e6);
 }
 
 void simworld_pass(struct simworld *w, uint64_t for_us)
@@ -243,7 +248,8 @@ bool sim_streams_done(void *arg)
 	struct simworld *w = arg;
 	struct simconn *c = simapp_last(&w->client), *s = simapp_last(&w->server);
 
-	return conn_streams_done(c) && conn_streams_done(s) && c->opened == s->peer_opened && s->opened == c->peer_opened;
+	return conn_streams_done(c) && conn_streams_done(s) &&
+	       c->opened == s->peer_opened && s->opened == c->peer_opened;
 }
 
 /* ---- seeds ---------------------------------------------------------------------- */

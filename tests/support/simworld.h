@@ -40,7 +40,7 @@ bool sim_both_confirmed(void *w);
 bool sim_client_closed(void *w);
 bool sim_both_closed(void *w);
 bool sim_all_drained(void *w);		/* no connection is left on any side */
-bool sim_streams_done(void *w);		/* nothing to open, every stream of the last connections is done on both sides */
+bool sim_streams_done(void *w);		/* nothing to open, all streams of the last connections are done at both ends */
 
 /* Run a test for count seeds; SIM_SEED=n in the environment runs that one only, SIM_SEEDS=n another number. Under a
  * sanitizer an eighth. Use simworld_report as the test's teardown: it names the seed that failed. */

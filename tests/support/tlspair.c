@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/certs.h"
+
 struct tls_config *pair_config(struct tls_settings s, const char *dir, const char *leaf)
 {
 	static const char *const hq[] = { "hq" };
@@ -25,6 +27,13 @@ struct tls_config *pair_config(struct tls_settings s, const char *dir, const cha
 		abort();
 	}
 	return c;
+}
+
+struct tls_config *pair_config_usual(struct tls_settings s, const char *dir)
+{
+	if (!s.is_server && !s.ca_file)
+		s.ca_file = in_dir(dir, "ca.crt");
+	return pair_config(s, dir, s.is_server && !s.certs ? "a.example" : NULL);
 }
 
 static void on_secret(void *arg, enum level level, bool tx, uint16_t suite, const uint8_t *secret, size_t len)

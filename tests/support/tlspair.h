@@ -43,6 +43,8 @@ struct pair {
 /* A configuration with ALPN "hq" unless given, and <dir>/<leaf>.crt and .key unless leaf is NULL. Fails the test
  * with the line if it cannot be built. */
 struct tls_config *pair_config(struct tls_settings s, const char *dir, const char *leaf);
+/* The same; a client believes <dir>/ca.crt, a server shows a.example, unless s says otherwise. */
+struct tls_config *pair_config_usual(struct tls_settings s, const char *dir);
 
 #define CLIENT_PARAMS "client parameters"
 #define SERVER_PARAMS "server's parameters"

@@ -1,3 +1,5 @@
+/* What has been received and must be acknowledged: when an ACK is due, what it says, and what is forgotten. RFC 9000
+ * 13.2 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -7,15 +9,15 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "recovery/ackq.h"
+#include "support/leak.h"
 
 #define MAX_DELAY 25000
 
-static int64_t live_before;
 
 static int setup(void **state)
 {
 	static struct ackq q;
-	live_before = mem_test_live();
+	leak_setup(state);
 	ackq_init(&q, MAX_DELAY);
 	*state = &q;
 	return 0;
@@ -24,7 +26,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	ackq_fini(*state);
-	return mem_test_live() == live_before ? 0 : -1;
+	return leak_teardown(state);
 }
 
 static void got(struct ackq *q, uint64_t pn, uint64_t now)

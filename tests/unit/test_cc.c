@@ -1,3 +1,4 @@
+/* NewReno by itself: slow start, one reduction per round, congestion avoidance, the minimum. RFC 9002 7 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

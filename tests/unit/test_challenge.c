@@ -1,3 +1,4 @@
+/* PATH_CHALLENGE both ways, and the limit of three times what came from an address not validated. RFC 9000 8 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

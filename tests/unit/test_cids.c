@@ -1,3 +1,5 @@
+/* Connection IDs of both sides: numbers, limits, Retire Prior To, reset tokens; memory stays bounded. RFC 9000 5.1,
+ * 19.15, 19.16 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

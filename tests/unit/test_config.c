@@ -1,3 +1,4 @@
+/* struct qsock_config becomes settings: defaults, what is refused with which line, and when two are the same object. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -10,22 +11,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "sock/config.h"
 #include "support/certs.h"
+#include "support/child.h"
+#include "support/leak.h"
 
 static char dir[64];
 static char cert[128], key[128];
-static int64_t live;
 
 #define PIN "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF"
 
 static int group_setup(void **state)
 {
 	testdir_make(dir);
+	*state = dir;
 	leaf_write(NULL, &(struct leaf_spec){ .san = "DNS:localhost" }, dir, "a");
 	leaf_write(NULL, &(struct leaf_spec){ .san = "DNS:other.example" }, dir, "b");
 	snprintf(cert, sizeof(cert), "%s", in_dir(dir, "a.crt"));
@@ -35,24 +37,16 @@ static int group_setup(void **state)
 	return 0;
 }
 
-static int group_teardown(void **state)
-{
-	testdir_remove(dir);
-	return 0;
-}
-
 static int setup(void **state)
 {
 	sock_config_flush();
-	live = mem_test_live();
-	return 0;
+	return leak_setup(state);
 }
 
 static int teardown(void **state)
 {
 	sock_config_flush();
-	assert_true(mem_test_live() == live);
-	return 0;
+	return leak_teardown(state);
 }
 
 static struct qsock_config with_cert(void)
@@ -389,16 +383,13 @@ static void config__fork_beside_threads__child_goes_on(void **state)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, get_and_put, NULL), 0);
 	for (int i = 0; i < 30; i++) {
-		pid_t child = fork();
+		pid_t child = fork_limited();
 		if (!child) {
-			alarm(20);
 			struct sock_config *found = sock_config_get(&in, false, &err);
 			sock_config_put(found);
 			_exit(found != c);
 		}
-		int status;
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_int_equal(status, 0);
+		assert_int_equal(wait_child(child), 0);
 	}
 	for (int i = 0; i < 2; i++) {
 		pthread_join(t[i], &ret);
@@ -471,7 +462,7 @@ static void config_get__nth_allocation_fails__nothing_left(void **state)
 	uint64_t n = 1;
 	for (;; n++) {
 		sock_config_flush();
-		assert_true(mem_test_live() == live);
+		assert_int_equal(allocated(), 0);
 		mem_test_fail_nth(n);
 		errno = 0;
 		struct sock_config *c = sock_config_get(&in, true, &err);
@@ -514,5 +505,5 @@ int main(void)
 		T(config_session_id__what_matters_to_a_server),
 		T(config_get__nth_allocation_fails__nothing_left),
 	};
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return cmocka_run_group_tests(tests, group_setup, testdir_teardown);
 }

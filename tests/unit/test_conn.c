@@ -6,8 +6,8 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
-#include "base/mem.h"
 #include "support/connpair.h"
+#include "support/leak.h"
 
 static struct stream *open_and_write(struct connpair *p, struct conn *c, size_t len, bool fin)
 {
@@ -245,21 +245,7 @@ static void conn_unreachable__peer_silent__ends_soon(void **state)
 	connpair_fini(&p);
 }
 
-static int no_leak(void **state)
-{
-	assert_int_equal(mem_test_live(), *(int64_t *)*state);
-	return 0;
-}
-
-static int remember(void **state)
-{
-	static int64_t live;
-	live = mem_test_live();
-	*state = &live;
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, remember, no_leak)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {

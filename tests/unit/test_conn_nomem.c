@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "support/connpair.h"
+#include "support/leak.h"
 #include "support/ossl_mem.h"
 
 #define BYTES 40000
@@ -172,21 +173,7 @@ static void nomem__full_handshake(void **state) { every_allocation(false, false,
 static void nomem__resumed(void **state) { every_allocation(true, false, 1); }
 static void nomem__openssl(void **state) { every_allocation(false, true, 1); }
 
-static int no_leak(void **state)
-{
-	assert_int_equal(mem_test_live(), *(int64_t *)*state);
-	return 0;
-}
-
-static int remember(void **state)
-{
-	static int64_t live;
-	live = mem_test_live();
-	*state = &live;
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, remember, no_leak)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {

@@ -9,15 +9,14 @@
 #include "base/mem.h"
 #include "conn/conn_int.h"
 #include "support/connpair.h"
+#include "support/leak.h"
 
 /* ---- help ---------------------------------------------------------------- */
-
 
 static bool drop_to_client(struct connpair *p, bool to_server, uint8_t *data, size_t len)
 {
 	return !to_server;
 }
-
 
 /* One poll of one connection, outside the pair's network. Returns the bytes of what it sent. */
 static size_t poll_once(struct connpair *p, struct conn *c, uint8_t buf[65536])
@@ -555,21 +554,7 @@ static void conn_data_blocked__credit_ends_before_a_packet_begins__is_sent(void 
 
 /* ---- registration -------------------------------------------------------- */
 
-static int no_leak(void **state)
-{
-	assert_int_equal(mem_test_live(), *(int64_t *)*state);
-	return 0;
-}
-
-static int remember(void **state)
-{
-	static int64_t live;
-	live = mem_test_live();
-	*state = &live;
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, remember, no_leak)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {

@@ -1,3 +1,4 @@
+/* The process-wide table of stream credit: nothing is taken twice, and children of fork start with none. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -11,20 +12,13 @@
 
 #include "base/mem.h"
 #include "sock/sock.h"
-
-static int64_t live;
-
-static int setup(void **state)
-{
-	live = mem_test_live();
-	return 0;
-}
+#include "support/leak.h"
 
 static int teardown(void **state)
 {
 	credit_forget(1);
 	credit_forget(2);
-	return mem_test_live() != live;
+	return leak_teardown(state);
 }
 
 static void credit_take__as_many_as_were_added_per_direction(void **state)
@@ -52,7 +46,7 @@ static void credit_return__is_there_again_but_not_for_the_dead(void **state)
 	credit_forget(1);
 	credit_return(1, false);
 	assert_false(credit_take(1, false));
-	assert_true(mem_test_live() == live);
+	assert_int_equal(allocated(), 0);
 }
 
 static void credit__in_a_forked_child__nothing(void **state)
@@ -102,7 +96,7 @@ static void credit_take__many_threads__none_twice(void **state)
 	assert_int_equal(atomic_load(&taken), EACH);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, teardown)
 
 int main(void)
 {

@@ -1,3 +1,5 @@
+/* ECN validation of a path: marks are sent while it is unknown or works, counts that cannot be true end it. RFC 9000
+ * 13.4.2 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* Flow control arithmetic. */
+/* Flow control by itself: what may be sent, when a window is renewed and how it grows. RFC 9000 4.1 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

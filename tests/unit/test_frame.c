@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
-#include "base/mem.h"
+#include "support/leak.h"
 #include "unit/wire_hex.h"
 #include "wire/frame.h"
 
@@ -18,18 +18,6 @@
 #define PV QE_PROTOCOL_VIOLATION
 #define MAX_HEX "ffffffffffffffff"	/* 2^62-1 */
 
-static int64_t live_before;
-
-static int setup(void **state)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	return mem_test_live() == live_before ? 0 : -1;
-}
 
 /* A valid frame of every type, each cut at its last byte: dropping any byte breaks it. What follows the type. */
 static const struct sample {
@@ -554,7 +542,8 @@ static void frame_write_stream_header__any_room__fits_exactly(void **state)
 {
 	static const struct { uint64_t id, off; size_t len; bool fin; } cases[] = {
 		{ 0, 0, 100, true }, { 400, 70000, 100, false }, { 4, 1, 0, true }, { 8, 0, 0, false },
-		{ 4, 16384, 20000, true }, { 4, 5, 63, true }, { 4, 5, 64, true }, { VARINT_MAX, VARINT_MAX - 1, 1, true },
+		{ 4, 16384, 20000, true }, { 4, 5, 63, true }, { 4, 5, 64, true },
+		{ VARINT_MAX, VARINT_MAX - 1, 1, true },
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		for (size_t room = 0; room < 20100; room += room < 400 ? 1 : 13) {
@@ -594,7 +583,9 @@ static void frame_write_stream_header__any_room__fits_exactly(void **state)
 
 static void frame_write_crypto_header__any_room__fits_exactly(void **state)
 {
-	static const struct { uint64_t off; size_t len; } cases[] = { { 0, 1 }, { 0, 1000 }, { 70000, 300 }, { 64, 64 } };
+	static const struct { uint64_t off; size_t len; } cases[] = {
+		{ 0, 1 }, { 0, 1000 }, { 70000, 300 }, { 64, 64 },
+	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		for (size_t room = 0; room < 1100; room++) {
 			uint8_t *buf = malloc(room + 1);
@@ -676,9 +667,10 @@ static void frame_decode__random_bytes__safe_and_progressing(void **state)
 	for (int i = 0; i < 100000; i++) {
 		uint8_t buf[64];
 		for (size_t k = 0; k < sizeof(buf); k++)
-			buf[k] = (uint8_t)(test_rand(&rnd) >> (test_rand(&rnd) % 8 ? 60 : 56));	/* mostly small numbers */
-		buf[0] = (uint8_t)(test_rand(&rnd) % 0x20);
-		struct blob b = blob_copy(buf, 1 + test_rand(&rnd) % sizeof(buf));
+			/* mostly small numbers */
+			buf[k] = (uint8_t)(splitmix64(&rnd) >> (splitmix64(&rnd) % 8 ? 60 : 56));
+		buf[0] = (uint8_t)(splitmix64(&rnd) % 0x20);
+		struct blob b = blob_copy(buf, 1 + splitmix64(&rnd) % sizeof(buf));
 		struct rd r = rd_of(b.p, b.len);
 		struct frame f;
 		for (size_t left = rd_left(&r); left; left = rd_left(&r)) {
@@ -704,7 +696,7 @@ static void frame_decode__random_bytes__safe_and_progressing(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 	const struct CMUnitTest tests[] = {
 		T(frame_table__against_rfc_table_3__says_the_same),
 		T(frame_decode__every_type_at_every_level__only_where_allowed),

@@ -1,3 +1,4 @@
+/* Records with descriptors over a socket: order, a full and a closed other end, no descriptor to spare, garbage. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

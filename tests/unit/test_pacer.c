@@ -1,3 +1,5 @@
+/* The pacer keeps the rate however it is asked, bursts no more than allowed, and says when to come back. RFC 9002 7.7
+ * */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -98,14 +98,14 @@ static void pn__random__decodes_what_was_encoded(void **state)
 {
 	uint64_t seed = test_seed(7), rnd = seed;
 	for (int i = 0; i < 200000; i++) {
-		uint64_t acked = test_rand(&rnd) >> (2 + test_rand(&rnd) % 62);
-		uint64_t ahead = 1 + (test_rand(&rnd) >> (33 + test_rand(&rnd) % 31));
+		uint64_t acked = splitmix64(&rnd) >> (2 + splitmix64(&rnd) % 62);
+		uint64_t ahead = 1 + (splitmix64(&rnd) >> (33 + splitmix64(&rnd) % 31));
 		uint64_t pn = acked + ahead;
 		if (pn > VARINT_MAX)
 			continue;
 		size_t len = pn_encoded_len(pn, acked);
 		uint64_t mask = (UINT64_C(1) << 8 * len) - 1;
-		uint64_t largest = acked + test_rand(&rnd) % ahead;
+		uint64_t largest = acked + splitmix64(&rnd) % ahead;
 		if (pn_decode(pn & mask, len, largest) != pn)
 			fail_msg("seed %llu step %d", (unsigned long long)seed, i);
 	}
@@ -469,12 +469,12 @@ static void packet_parse__random_bytes__never_reads_outside_and_always_moves(voi
 	for (int i = 0; i < 50000; i++) {
 		uint8_t buf[96];
 		for (size_t k = 0; k < sizeof(buf); k++)
-			buf[k] = (uint8_t)test_rand(&rnd);
+			buf[k] = (uint8_t)splitmix64(&rnd);
 		if (i % 2)	/* half of them get further than the version */
 			memcpy(buf + 1, i % 4 == 1 ? "\0\0\0\1" : "\0\0\0\0", 4);
 		if (i % 3)
 			buf[5] %= 24;
-		struct blob b = blob_copy(buf, test_rand(&rnd) % sizeof(buf));
+		struct blob b = blob_copy(buf, splitmix64(&rnd) % sizeof(buf));
 		struct rd r = rd_of(b.p, b.len);
 		while (rd_left(&r) > 0) {
 			struct packet p;

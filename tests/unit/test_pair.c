@@ -1,3 +1,5 @@
+/* The socketpair between application and engine: how it is held unwritable, how it ends, and that a dead engine reads
+ * as a reset. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -14,6 +16,7 @@
 #include <unistd.h>
 
 #include "sock/sock.h"
+#include "support/child.h"
 
 static int pair[2];	/* [0] application's, [1] engine's */
 static uint64_t cookie;
@@ -80,7 +83,7 @@ static void pair_make__engine_process_killed__reset(void **state)
 	char buf[8];
 	int p[2];
 	assert_int_equal(pipe(p), 0);
-	pid_t child = fork();
+	pid_t child = fork_limited();
 	if (!child) {
 		close(pair[0]);
 		if (write(p[1], "x", 1) != 1)
@@ -91,8 +94,7 @@ static void pair_make__engine_process_killed__reset(void **state)
 	close(pair[1]);
 	pair[1] = -1;
 	assert_int_equal(read(p[0], buf, 1), 1);
-	assert_int_equal(kill(child, SIGKILL), 0);
-	assert_int_equal(waitpid(child, NULL, 0), child);
+	kill_child(child);
 	assert_int_equal(read(pair[0], buf, sizeof(buf)), -1);
 	assert_int_equal(errno, ECONNRESET);
 	close(p[0]);
@@ -143,7 +145,7 @@ static void pair_unblock__wakes_who_polls(void **state)
 		assert_int_equal(setup(state), 0);
 		ssize_t filler = pair_block(pair[0], buffers[i]);
 		struct pollfd p = { .fd = pair[0], .events = POLLOUT };
-		pid_t child = fork();
+		pid_t child = fork_limited();
 		if (!child) {
 			struct pollfd wait = { .fd = -1 };
 			poll(&wait, 1, 20);
@@ -151,9 +153,7 @@ static void pair_unblock__wakes_who_polls(void **state)
 		}
 		assert_int_equal(poll(&p, 1, 10000), 1);
 		assert_int_equal(p.revents, POLLOUT);
-		int status;
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_int_equal(status, 0);
+		assert_int_equal(wait_child(child), 0);
 	}
 }
 

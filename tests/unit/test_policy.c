@@ -1,3 +1,4 @@
+/* The shim's rules: ports and addresses, which match, and what is malformed. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -11,25 +11,13 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rangeset.h"
+#include "support/leak.h"
 #include "unit/wire_hex.h"
 
 #define ROUNDS 60
 #define STEPS 2000
 #define UNIVERSE 300	/* values of the model, 0-299 */
 
-static int64_t live_before;
-
-static int setup(void **state)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	mem_test_fail_nth(0);
-	return mem_test_live() == live_before ? 0 : -1;
-}
 
 /* "[1,4) [6,7)" */
 static void expect_set(const struct rangeset *rs, const char *want)
@@ -278,10 +266,10 @@ static bool same_as_model(const struct rangeset *rs, const bool *m)
 static bool step_agrees(struct rangeset *rs, bool *m, uint64_t *rnd)
 {
 	bool want[UNIVERSE];
-	uint64_t lo = test_rand(rnd) % UNIVERSE, longest = test_rand(rnd) % 4 ? 6 : UNIVERSE;
-	uint64_t hi = lo + 1 + test_rand(rnd) % longest;
+	uint64_t lo = splitmix64(rnd) % UNIVERSE, longest = splitmix64(rnd) % 4 ? 6 : UNIVERSE;
+	uint64_t hi = lo + 1 + splitmix64(rnd) % longest;
 	hi = hi < UNIVERSE ? hi : UNIVERSE;
-	uint64_t op = test_rand(rnd) % 100;
+	uint64_t op = splitmix64(rnd) % 100;
 	memcpy(want, m, sizeof(want));
 	int e = 0;
 	if (op < 45) {
@@ -291,7 +279,7 @@ static bool step_agrees(struct rangeset *rs, bool *m, uint64_t *rnd)
 		memset(want + lo, false, hi - lo);
 		e = rangeset_remove(rs, lo, hi);
 	} else if (op < 93) {
-		uint64_t below = test_rand(rnd) % 8 ? lo / 8 : lo;
+		uint64_t below = splitmix64(rnd) % 8 ? lo / 8 : lo;
 		memset(want, false, below);
 		rangeset_drop_below(rs, below);
 	} else if (op < 95) {
@@ -333,7 +321,7 @@ static void rangeset__random_operations__agree_with_a_bitmap(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 	const struct CMUnitTest tests[] = {
 		T(rangeset_add__each_way_to_touch__merges_exactly),
 		T(rangeset_remove__each_way_to_cut__leaves_the_rest),

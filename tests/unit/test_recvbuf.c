@@ -12,30 +12,15 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "stream/recvbuf.h"
+#include "support/leak.h"
+#include "support/simrng.h"
 
-static int64_t live_before;
-
-static int setup(void **st)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **st)
-{
-	mem_test_fail_nth(0);
-	return mem_test_live() == live_before ? 0 : -1;
-}
 
 static uint64_t seed_state;
 
 static uint64_t rnd(uint64_t below)
 {
-	seed_state += UINT64_C(0x9e3779b97f4a7c15);
-	uint64_t z = seed_state;
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return (z ^ z >> 31) % below;
+	return splitmix64(&seed_state) % below;
 }
 
 static int put(struct recvbuf *rb, uint64_t off, const char *s, bool fin)
@@ -77,7 +62,7 @@ static void recvbuf_insert__out_of_order__read_in_order(void **st)
 	assert_false(recvbuf_finished(&rb));
 	recvbuf_consume(&rb, 4);
 	assert_true(recvbuf_finished(&rb));
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	recvbuf_fini(&rb);
 }
 
@@ -136,16 +121,16 @@ static void recvbuf_reset__contiguous_stays_rest_goes(void **st)
 	assert_int_equal(put(&rb, 0, "abcdef", false), 0);
 	assert_int_equal(put(&rb, 50000, "xyz", false), 0);
 	recvbuf_consume(&rb, 2);
-	assert_int_equal(mem_test_live(), live_before + 2);
+	assert_int_equal(allocated(), 2);
 	assert_int_equal(recvbuf_reset(&rb, 60000), 0);
-	assert_int_equal(mem_test_live(), live_before + 1);
+	assert_int_equal(allocated(), 1);
 	assert_string_equal(readable(&rb), "cdef");
 	assert_int_equal(rb.highest, 60000);
 	assert_int_equal(recvbuf_reset(&rb, 60000), 0);
 	assert_int_equal(recvbuf_reset(&rb, 60001), QE_FINAL_SIZE);
 	recvbuf_consume(&rb, 4);
 	assert_false(recvbuf_finished(&rb));
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	recvbuf_fini(&rb);
 }
 
@@ -155,10 +140,10 @@ static void recvbuf_discard__counts_only(void **st)
 	recvbuf_init(&rb);
 	assert_int_equal(put(&rb, 0, "abcdef", false), 0);
 	recvbuf_discard(&rb);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	assert_int_equal(recvbuf_growth(&rb, 100, 5), 99);
 	assert_int_equal(put(&rb, 100, "vwxyz", true), 0);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	assert_int_equal(rb.highest, 105);
 	assert_int_equal(recvbuf_readable(&rb), 0);
 	assert_true(recvbuf_complete(&rb));
@@ -189,7 +174,7 @@ static void recvbuf_insert__descending_bytes__blocks_stay_on_the_grid(void **st)
 	recvbuf_init(&rb);
 	for (uint64_t i = 0; i < 1000; i++)
 		assert_int_equal(put(&rb, (1000 - i) * 1000, "x", false), 0);
-	assert_in_range(mem_test_live() - live_before, 1, 1000000 / BLOCK_LARGE + 5);
+	assert_in_range(allocated(), 1, 1000000 / BLOCK_LARGE + 5);
 	recvbuf_fini(&rb);
 }
 
@@ -200,10 +185,10 @@ static void recvbuf_insert__one_message__one_small_block(void **st)
 	recvbuf_init(&rb);
 	for (uint64_t i = 0; i < 1000; i++) {
 		assert_int_equal(recvbuf_insert(&rb, i * 64, msg, 64, false), 0);
-		assert_int_equal(mem_test_live(), live_before + 1);
+		assert_int_equal(allocated(), 1);
 		assert_in_range(sizeof(struct block) + rb.head->cap, 1, 1024);
 		recvbuf_consume(&rb, 64);
-		assert_int_equal(mem_test_live(), live_before);
+		assert_int_equal(allocated(), 0);
 	}
 	recvbuf_fini(&rb);
 }
@@ -281,17 +266,14 @@ static void model_run(struct model *m)
 		if (m->front == MODEL_BYTES)
 			model_read(m);
 	}
-	assert_int_equal(mem_test_live(), live_before);	/* idle holds nothing */
+	assert_int_equal(allocated(), 0);	/* idle holds nothing */
 	recvbuf_fini(&m->rb);
 }
 
 static void recvbuf_model__random_order__agree(void **st)
 {
 	struct model *m = malloc(sizeof(*m));
-	uint64_t seed = (uint64_t)time(NULL);
-	const char *env = getenv("SEED");
-	if (env)
-		seed = strtoull(env, NULL, 0);
+	uint64_t seed = test_seed((uint64_t)time(NULL));
 	for (int i = 0; i < 12; i++) {
 		print_message("seed %llu\n", (unsigned long long)(seed + i));
 		seed_state = seed + i;
@@ -314,7 +296,7 @@ static void recvbuf_model__each_allocation_fails_once__agree(void **st)
 	free(m);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {

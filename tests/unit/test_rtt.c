@@ -1,3 +1,4 @@
+/* The RTT estimate and what follows from it, by the formulas of RFC 9002 5.3 and 6. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -12,32 +12,17 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "stream/sendbuf.h"
+#include "support/leak.h"
+#include "support/simrng.h"
 
 #define NO_LIMIT UINT64_MAX
 
-static int64_t live_before;
-
-static int setup(void **st)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **st)
-{
-	mem_test_fail_nth(0);
-	return mem_test_live() == live_before ? 0 : -1;
-}
 
 static uint64_t seed_state;
 
 static uint64_t rnd(uint64_t below)
 {
-	seed_state += UINT64_C(0x9e3779b97f4a7c15);
-	uint64_t z = seed_state;
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return (z ^ z >> 31) % below;
+	return splitmix64(&seed_state) % below;
 }
 
 static uint8_t byte_at(uint64_t off)
@@ -148,7 +133,7 @@ static void sendbuf_on_acked__after_lost__not_sent_again(void **st)
 	assert_next(&sb, NO_LIMIT, 60, 40, false);
 	sendbuf_on_acked(&sb, 60, 40, false);
 	assert_nothing(&sb, NO_LIMIT);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	sendbuf_fini(&sb);
 }
 
@@ -180,7 +165,7 @@ static void sendbuf_discard__keeps_final_size_and_no_memory(void **st)
 	sendbuf_discard(&sb);
 	assert_int_equal(sb.next, 20000);
 	assert_nothing(&sb, NO_LIMIT);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	sendbuf_on_acked(&sb, 0, 1200, false);
 	sendbuf_fini(&sb);
 }
@@ -195,7 +180,7 @@ static void sendbuf_claim__grows_when_filled__gives_back(void **st)
 	assert_in_range(first, 1, 4096);
 	assert_int_equal(n, 1);
 	sendbuf_commit(&sb, 0);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 
 	first = sendbuf_claim(&sb, 65536, iov, 8, &n);
 	fill(iov[0].iov_base, 0, first);
@@ -205,13 +190,13 @@ static void sendbuf_claim__grows_when_filled__gives_back(void **st)
 	assert_int_equal(second, 65536);
 	assert_in_range(n, 1, 5);
 	sendbuf_commit(&sb, 10);
-	assert_int_equal(mem_test_live(), live_before + 2);
+	assert_int_equal(allocated(), 2);
 	assert_int_equal(sendbuf_claim(&sb, 100, iov, 8, &n), 100);
 	assert_int_equal(n, 1);
 	sendbuf_commit(&sb, 0);
 	assert_int_equal(sendbuf_claim(&sb, 65536, iov, 1, &n), BLOCK_LARGE - 10);
 	sendbuf_commit(&sb, 0);
-	assert_int_equal(mem_test_live(), live_before + 2);
+	assert_int_equal(allocated(), 2);
 	sendbuf_fini(&sb);
 }
 
@@ -220,11 +205,11 @@ static void sendbuf_write__one_message__one_small_block(void **st)
 	struct sendbuf sb;
 	sendbuf_init(&sb);
 	assert_int_equal(write_n(&sb, 64), 0);
-	assert_int_equal(mem_test_live(), live_before + 1);
+	assert_int_equal(allocated(), 1);
 	assert_in_range(sizeof(struct block) + sb.head->cap, 1, 1024);
 	sendbuf_on_sent(&sb, 0, 64, false);
 	sendbuf_on_acked(&sb, 0, 64, false);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	sendbuf_fini(&sb);
 }
 
@@ -244,7 +229,7 @@ static void sendbuf_pool__bulk_reuses_blocks(void **st)
 		sendbuf_on_acked(&sb, at, 60000, false);
 		assert_int_equal(pool.n, 4);
 	}
-	assert_int_equal(mem_test_live(), live_before + 4);
+	assert_int_equal(allocated(), 4);
 	sendbuf_fini(&sb);
 	blockpool_fini(&pool);
 }
@@ -410,17 +395,14 @@ static void model_run(struct model *m, bool exact, int ops)
 			model_fate(m, rnd(8));
 	}
 	assert_int_equal(m->sb.base, m->sb.end);
-	assert_int_equal(mem_test_live(), live_before);	/* idle holds nothing */
+	assert_int_equal(allocated(), 0);	/* idle holds nothing */
 	sendbuf_fini(&m->sb);
 }
 
 static void sendbuf_model__random_acts__agree(void **st)
 {
 	struct model *m = malloc(sizeof(*m));
-	uint64_t seed = (uint64_t)time(NULL);
-	const char *env = getenv("SEED");
-	if (env)
-		seed = strtoull(env, NULL, 0);
+	uint64_t seed = test_seed((uint64_t)time(NULL));
 	for (int i = 0; i < 12; i++) {
 		print_message("seed %llu\n", (unsigned long long)(seed + i));
 		seed_state = seed + i;
@@ -465,7 +447,7 @@ static void sendbuf_write__nth_allocation_fails__unchanged(void **st)
 	sendbuf_fini(&sb);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {

@@ -1,3 +1,5 @@
+/* Records of sent packets and their pool: reused ones are empty, the pool is bounded, no memory leaves all as it was.
+ * */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -7,13 +9,13 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "recovery/sent.h"
+#include "support/leak.h"
 
 static struct sent_pool pool;
-static int64_t live_before;
 
 static int setup(void **state)
 {
-	live_before = mem_test_live();
+	leak_setup(state);
 	sent_pool_init(&pool);
 	return 0;
 }
@@ -21,7 +23,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	sent_pool_fini(&pool);
-	return mem_test_live() == live_before ? 0 : -1;
+	return leak_teardown(state);
 }
 
 static void sent_new__recycled__is_empty_again(void **state)
@@ -100,11 +102,11 @@ static void sent_pool__free_packets__bounded_and_trimmed(void **state)
 	sent_free_list(&pool, &l);
 	assert_int_equal(pool.nfree, SENT_POOL_MAX);
 	assert_int_equal(pool.nused, 1);
-	assert_int_equal(mem_test_live() - live_before, SENT_POOL_MAX + 2);
+	assert_int_equal(allocated(), SENT_POOL_MAX + 2);
 	sent_free(&pool, last);
-	assert_int_equal(mem_test_live() - live_before, SENT_POOL_MAX);
+	assert_int_equal(allocated(), SENT_POOL_MAX);
 	sent_pool_trim(&pool);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 }
 
 static void sent_free__large_frame_array__not_kept(void **state)
@@ -112,7 +114,7 @@ static void sent_free__large_frame_array__not_kept(void **state)
 	struct sent_packet *s = sent_new(&pool);
 	assert_int_equal(sent_reserve(s, SENT_KEEP_FRAMES + 1), 0);
 	sent_free(&pool, s);
-	assert_int_equal(mem_test_live() - live_before, 1);
+	assert_int_equal(allocated(), 1);
 }
 
 static void sent__no_memory__unchanged(void **state)

@@ -9,24 +9,23 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "stream/stream.h"
+#include "support/leak.h"
 
 #define WINDOW 1000
 
-static int64_t live_before;
 static struct stream s;
 
-static int setup(void **st)
+static int setup(void **state)
 {
-	live_before = mem_test_live();
+	leak_setup(state);
 	stream_init(&s, 0, true, true, WINDOW, WINDOW, WINDOW, NULL);
 	return 0;
 }
 
-static int teardown(void **st)
+static int teardown(void **state)
 {
 	stream_fini(&s);
-	mem_test_fail_nth(0);
-	return mem_test_live() == live_before ? 0 : -1;
+	return leak_teardown(state);
 }
 
 static void restart(void)
@@ -218,7 +217,7 @@ static void stream_stop_sending__drops_and_keeps_counting(void **st)
 	assert_int_equal(stream_stop_sending(&s, 5), 0);
 	assert_int_equal(s.want, STREAM_WANT_STOP);
 	assert_int_equal(stream_take_dropped(&s), 100);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	take_events();
 	assert_int_equal(data(150, 50, false), 0);
 	assert_int_equal(stream_take_dropped(&s), 100);
@@ -274,7 +273,7 @@ static void stream_reset__unsent_goes__final_size_is_what_was_sent(void **st)
 	put(500);
 	stream_on_data_sent(&s, 0, 200, false);
 	assert_int_equal(stream_reset(&s, 7), 0);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 	assert_int_equal(stream_tx_final_size(&s), 200);
 	assert_int_equal(s.want, STREAM_WANT_RESET);
 	stream_on_control_sent(&s, STREAM_WANT_RESET);
@@ -400,7 +399,7 @@ static void stream_release__finishes_and_stops(void **st)
 static void stream_idle__costs_little(void **st)
 {
 	assert_in_range(sizeof(struct stream), 1, 700);
-	assert_int_equal(mem_test_live(), live_before);
+	assert_int_equal(allocated(), 0);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -11,8 +11,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "stream/streams.h"
+#include "support/leak.h"
+#include "support/simrng.h"
 
-static int64_t live_before;
 static struct streams ss;	/* a server's */
 
 static const struct streams_limits limits = {
@@ -24,30 +25,26 @@ static const struct tparams peer = {
 	.max_stream_data_uni = 300000, .max_streams_bidi = 5, .max_streams_uni = 2,
 };
 
-static int setup(void **st)
+static int setup(void **state)
 {
-	live_before = mem_test_live();
+	leak_setup(state);
 	streams_init(&ss, true, &limits);
 	streams_set_peer(&ss, &peer);
 	return 0;
 }
 
-static int teardown(void **st)
+static int teardown(void **state)
 {
 	mem_test_fail_nth(0);
 	streams_fini(&ss);
-	return mem_test_live() == live_before ? 0 : -1;
+	return leak_teardown(state);
 }
 
 static uint64_t seed_state;
 
 static uint64_t rnd(uint64_t below)
 {
-	seed_state += UINT64_C(0x9e3779b97f4a7c15);
-	uint64_t z = seed_state;
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return (z ^ z >> 31) % below;
+	return splitmix64(&seed_state) % below;
 }
 
 static const uint8_t zeros[65536];
@@ -304,10 +301,7 @@ static void finish_ours(struct stream *s)
 /* Random frames and acts on streams of the peer; in the end all that was received is consumed, once. */
 static void streams_credit__random_lives__books_balance(void **st)
 {
-	uint64_t seed = (uint64_t)time(NULL);
-	const char *env = getenv("SEED");
-	if (env)
-		seed = strtoull(env, NULL, 0);
+	uint64_t seed = test_seed((uint64_t)time(NULL));
 	print_message("seed %llu\n", (unsigned long long)seed);
 	seed_state = seed;
 	for (uint64_t ord = 0; ord < 500; ord++) {

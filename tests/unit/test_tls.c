@@ -11,17 +11,20 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "support/certs.h"
+#include "support/leak.h"
 #include "support/tlspair.h"
 #include "tls/backend.h"
 
 static char dir[64];
-static int64_t live_before;
 
 static struct tls_config *config(struct tls_settings s)
 {
-	if (!s.is_server && !s.ca_file)
-		s.ca_file = in_dir(dir, "ca.crt");
-	return pair_config(s, dir, s.is_server && !s.certs ? "a.example" : NULL);
+	return pair_config_usual(s, dir);
+}
+
+static struct tls_config *plain(bool is_server)
+{
+	return config((struct tls_settings){ .is_server = is_server });
 }
 
 static void tls__full_handshake__every_suite(void **state)
@@ -92,7 +95,7 @@ static void tls_recv__any_chunk_size__completes(void **state)
 static void tls_recv__wrong_level__protocol_violation(void **state)
 {
 	static const enum level wrong[] = { LEVEL_EARLY, LEVEL_HANDSHAKE, LEVEL_APP };
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	for (size_t i = 0; i < 3; i++) {
 		struct pair p;
 		pair_init(&p, c, s, "a.example");
@@ -118,7 +121,7 @@ static void tls_recv__wrong_level__protocol_violation(void **state)
 /* RFC8446 5.1 */
 static void tls_recv__bytes_behind_last_message__refused(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	for (int where = 0; where < 3; where++) {
 		struct pair p;
 		struct piece x;
@@ -132,7 +135,8 @@ static void tls_recv__bytes_behind_last_message__refused(void **state)
 		}
 		assert_int_equal(recv_with_tail(p.server.t, &x, 0), 0);
 		assert_true(side_take(&p.server, &x));	/* ServerHello */
-		assert_int_equal(recv_with_tail(p.client.t, &x, where == 1 ? 5 : 0), where == 1 ? QE_PROTOCOL_VIOLATION : 0);
+		assert_int_equal(recv_with_tail(p.client.t, &x, where == 1 ? 5 : 0),
+				 where == 1 ? QE_PROTOCOL_VIOLATION : 0);
 		if (where == 2) {
 			while (tls_state(p.client.t) == TLS_RUNNING && side_take(&p.server, &x))
 				assert_int_equal(recv_with_tail(p.client.t, &x, 0), 0);
@@ -149,7 +153,7 @@ static void tls_recv__bytes_behind_last_message__refused(void **state)
 /* RFC9001 8.4 */
 static void tls_recv__session_id__protocol_violation(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	for (size_t chunk = 1; chunk < 4000; chunk += 3998) {
 		struct pair p;
 		int e = 0;
@@ -178,7 +182,7 @@ static void tls_recv__session_id__protocol_violation(void **state)
 
 static void tls_recv__bad_finished__decrypt_error(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	struct piece x;
 	pair_init(&p, c, s, "a.example");
@@ -199,7 +203,7 @@ static void tls_recv__bad_finished__decrypt_error(void **state)
 /* A ClientHello damaged anywhere is refused or answered, never worse. */
 static void tls_recv__damaged_hello__no_harm(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	struct piece hello, x;
 	pair_init(&p, c, s, "a.example");
@@ -309,7 +313,7 @@ static void tls__server_with_bad_alpn__client_refuses(void **state)
 /* RFC9001 8.2 */
 static void tls__client_without_params__missing_extension(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	struct piece hello;
 	pair_init(&p, c, s, "a.example");
@@ -328,7 +332,7 @@ static void tls__client_without_params__missing_extension(void **state)
 
 static void tls__server_without_params__missing_extension(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	pair_init(&p, c, s, "a.example");
 	mem_free(p.server.t->params);
@@ -365,7 +369,7 @@ static void tls__params_refused__code_is_kept(void **state)
 
 static void tls__no_common_group__handshake_failure(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	SSL_CTX_set1_groups_list(c->ctx, "X25519");
 	SSL_CTX_set1_groups_list(s->ctx, "P-256");
 	handshake_fails(c, s, true, 0x128);
@@ -411,7 +415,8 @@ static void tls__client_handshake_secret__with_server_hello(void **state)
 			assert_true(pair_handshake(&p));
 			assert_true(p.client.hs_tx_before_flight);
 			assert_int_equal(p.client.secret[LEVEL_HANDSHAKE][1].times, 1);
-			assert_memory_equal(p.client.secret[LEVEL_HANDSHAKE][1].b, p.server.secret[LEVEL_HANDSHAKE][0].b, 32);
+			assert_memory_equal(p.client.secret[LEVEL_HANDSHAKE][1].b,
+					    p.server.secret[LEVEL_HANDSHAKE][0].b, 32);
 			pair_fini(&p);
 			tls_config_unref(c);
 			tls_config_unref(s);
@@ -447,6 +452,7 @@ static int setup_all(void **state)
 {
 	struct ca *ca = ca_make("test CA");
 	testdir_make(dir);
+	*state = dir;
 	ca_write(ca, dir, "ca");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:a.example,DNS:b.example" }, dir, "a.example");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:big.example", .padding = 80000 }, dir, "big.example");
@@ -454,26 +460,7 @@ static int setup_all(void **state)
 	return 0;
 }
 
-static int teardown_all(void **state)
-{
-	testdir_remove(dir);
-	return 0;
-}
-
-static int setup(void **state)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	mem_test_fail_nth(0);
-	assert_int_equal(mem_test_live(), live_before);
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {
@@ -497,5 +484,5 @@ int main(void)
 		T(tls__client_handshake_secret__with_server_hello),
 		T(tls__hello_retry__completes),
 	};
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, setup_all, testdir_teardown);
 }

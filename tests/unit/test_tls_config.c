@@ -17,12 +17,12 @@
 
 #include "base/mem.h"
 #include "support/certs.h"
+#include "support/leak.h"
 #include "support/tlspair.h"
 #include "tls/config.h"
 #include "tls/selfsigned.h"
 
 static char dir[64];
-static int64_t live_before;
 static const char *const hq[] = { "hq" };
 
 static struct tls_config *build(struct tls_settings s, char err[256])
@@ -279,7 +279,8 @@ static void selfsigned__race__one_wins(void **state)
 		close(go[1]);
 		if (read(go[0], &c, 1) != 0)	/* until all are there */
 			_exit(1);
-		struct tls_config *cfg = build((struct tls_settings){ .is_server = true, .self_signed_dir = where }, err);
+		struct tls_settings set = { .is_server = true, .self_signed_dir = where };
+		struct tls_config *cfg = build(set, err);
 		_exit(cfg && write(out[1], cfg->pin, 32) == 32 ? 0 : 1);
 	}
 	close(go[0]);
@@ -343,7 +344,8 @@ static void tls_config_new__every_allocation_fails_once__clean(void **state)
 	};
 	uint8_t pins[1][32] = { { 1 } };
 	struct tls_settings rows[] = {
-		{ .is_server = true, .certs = f, .cert_count = 2, .verify = TLS_VERIFY_REQUIRE, .ca_file = in_dir(dir, "a.crt") },
+		{ .is_server = true, .certs = f, .cert_count = 2, .verify = TLS_VERIFY_REQUIRE,
+		  .ca_file = in_dir(dir, "a.crt") },
 		{ .is_server = true, .self_signed_dir = in_dir(dir, "served") },
 		{ .pins = (const uint8_t (*)[32])pins, .pin_count = 1 },
 	};
@@ -395,6 +397,7 @@ static int setup_all(void **state)
 {
 	struct ca *ca = ca_make("test CA");
 	testdir_make(dir);
+	*state = dir;
 	ca_write(ca, dir, "ca");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:a.example" }, dir, "a");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:b.example" }, dir, "b");
@@ -407,26 +410,7 @@ static int setup_all(void **state)
 	return 0;
 }
 
-static int teardown_all(void **state)
-{
-	testdir_remove(dir);
-	return 0;
-}
-
-static int setup(void **state)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	mem_test_fail_nth(0);
-	assert_int_equal(mem_test_live(), live_before);
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {
@@ -445,5 +429,5 @@ int main(void)
 		T(tls_config__keylog__lines_of_both_levels),
 		T(tls_config_new__every_allocation_fails_once__clean),
 	};
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, setup_all, testdir_teardown);
 }

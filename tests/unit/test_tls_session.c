@@ -10,17 +10,20 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "support/certs.h"
+#include "support/leak.h"
 #include "support/tlspair.h"
 #include "tls/backend.h"
 
 static char dir[64];
-static int64_t live_before;
 
 static struct tls_config *config(struct tls_settings s)
 {
-	if (!s.is_server && !s.ca_file)
-		s.ca_file = in_dir(dir, "ca.crt");
-	return pair_config(s, dir, s.is_server && !s.certs ? "a.example" : NULL);
+	return pair_config_usual(s, dir);
+}
+
+static struct tls_config *plain(bool is_server)
+{
+	return config((struct tls_settings){ .is_server = is_server });
 }
 
 /* ---- resumption ---------------------------------------------------------- */
@@ -66,7 +69,7 @@ static void assert_no_certificate(struct tls_config *s, const uint8_t *blob, siz
 
 static void tls__session__resumes(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	uint8_t blob[8192];
 	size_t len, params_len;
 	const uint8_t *params;
@@ -90,7 +93,7 @@ static void tls__session__resumes(void **state)
 static void tls__session__resumes_under_other_suite(void **state)
 {
 	static const uint16_t chacha[] = { 0x1303 }, aes256[] = { 0x1302 };
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct tls_config *c3 = config((struct tls_settings){ .suites = chacha, .suite_count = 1 });
 	struct tls_config *c2 = config((struct tls_settings){ .suites = aes256, .suite_count = 1 });
 	uint8_t blob[8192];
@@ -110,7 +113,7 @@ static void tls__session__resumes_under_other_suite(void **state)
 static void tls__session__foreign_or_broken_is_ignored(void **state)
 {
 	static const char *const other_alpn[] = { "other", "hq" }, *const both[] = { "hq", "other" };
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct tls_config *s2 = config((struct tls_settings){ .is_server = true });
 	struct tls_config *insecure = config((struct tls_settings){ .verify = TLS_VERIFY_INSECURE });
 	uint8_t blob[8192], copy[8192];
@@ -184,7 +187,7 @@ static void tls__no_tickets__none_come(void **state)
 
 static void tls__flood_of_tickets__capped(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	SSL_CTX_set_num_tickets(s->ctx, 40);
 	pair_init(&p, c, s, "a.example");
@@ -213,7 +216,7 @@ static void tls_recv__post_handshake_message__refused(void **state)
 		{ false, { 20, 0, 0, 1, 0 }, QE_TLS(10) },	/* Finished again */
 		{ false, { 13, 0, 0, 1, 0 }, QE_PROTOCOL_VIOLATION },	/* CertificateRequest */
 	};
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		for (size_t chunk = 1; chunk <= 5; chunk += 4) {
 			struct pair p;
@@ -234,7 +237,7 @@ static void tls_recv__post_handshake_message__refused(void **state)
 
 static void tls_release__info_stays_and_tickets_still_come(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	struct pair p;
 	struct piece ticket = { 0 };
 	pair_init(&p, c, s, "a.example");
@@ -283,7 +286,7 @@ static void tls_release__info_stays_and_tickets_still_come(void **state)
 
 static void tls__every_allocation_fails_once__clean(void **state)
 {
-	struct tls_config *c = config((struct tls_settings){ 0 }), *s = config((struct tls_settings){ .is_server = true });
+	struct tls_config *c = plain(false), *s = plain(true);
 	uint8_t blob[8192];
 	size_t len;
 	take_session(c, s, blob, &len);
@@ -313,6 +316,7 @@ static int setup_all(void **state)
 {
 	struct ca *ca = ca_make("test CA");
 	testdir_make(dir);
+	*state = dir;
 	ca_write(ca, dir, "ca");
 	leaf_write(ca, &(struct leaf_spec){ .san = "DNS:a.example,DNS:b.example" }, dir, "a.example");
 	ca_free(ca);
@@ -322,26 +326,7 @@ static int setup_all(void **state)
 	return 0;
 }
 
-static int teardown_all(void **state)
-{
-	testdir_remove(dir);
-	return 0;
-}
-
-static int setup(void **state)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	mem_test_fail_nth(0);
-	assert_int_equal(mem_test_live(), live_before);
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {
@@ -356,5 +341,5 @@ int main(void)
 		T(tls_release__info_stays_and_tickets_still_come),
 		T(tls__every_allocation_fails_once__clean),
 	};
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, setup_all, testdir_teardown);
 }

@@ -8,13 +8,12 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/mem.h"
 #include "support/certs.h"
+#include "support/leak.h"
 #include "support/tlspair.h"
 #include "tls/backend.h"
 
 static char dir[64];
-static int64_t live_before;
 static const char *const hq[] = { "hq" };
 
 static struct tls_config *config(struct tls_settings s, const char *leaf) { return pair_config(s, dir, leaf); }
@@ -59,7 +58,8 @@ static void tls_verify__by_ca_and_name__table(void **state)
 		pair_init(&p, c, s, rows[i].name);
 		bool ok = pair_handshake(&p);
 		if (ok != !rows[i].code || (!ok && qe_wire(p.client.error) != rows[i].code))
-			fail_msg("row %zu: code 0x%x, %s", i, (unsigned)qe_wire(p.client.error), tls_error_text(p.client.t));
+			fail_msg("row %zu: code 0x%x, %s", i, (unsigned)qe_wire(p.client.error),
+				 tls_error_text(p.client.t));
 		if (!strstr(tls_error_text(p.client.t), rows[i].text) ||
 		    !strstr(tls_info(p.client.t)->verify_text, rows[i].text))
 			fail_msg("row %zu: \"%s\"", i, tls_error_text(p.client.t));
@@ -195,7 +195,8 @@ static void tls_verify__client_certificate__table(void **state)
 	uint8_t pin[1][32], client_pin[32];
 	get_pin("self", pin[0]);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct tls_settings ss = { .is_server = true, .verify = rows[i].verify, .ca_file = in_dir(dir, "ca.crt") };
+		struct tls_settings ss = { .is_server = true, .verify = rows[i].verify,
+					   .ca_file = in_dir(dir, "ca.crt") };
 		if (rows[i].pinned) {
 			ss.pins = (const uint8_t (*)[32])pin;
 			ss.pin_count = 1;
@@ -308,6 +309,7 @@ static int setup_all(void **state)
 	struct ca *ca = ca_make("test CA"), *other = ca_make("other CA");
 	static const char names[] = "DNS:a.example,DNS:*.wild.example,IP:192.0.2.1,IP:2001:db8::1";
 	testdir_make(dir);
+	*state = dir;
 	ca_write(ca, dir, "ca");
 	ca_write(other, dir, "other-ca");
 	leaf_write(ca, &(struct leaf_spec){ .san = names }, dir, "named");
@@ -322,25 +324,7 @@ static int setup_all(void **state)
 	return 0;
 }
 
-static int teardown_all(void **state)
-{
-	testdir_remove(dir);
-	return 0;
-}
-
-static int setup(void **state)
-{
-	live_before = mem_test_live();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	assert_int_equal(mem_test_live(), live_before);
-	return 0;
-}
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
 
 int main(void)
 {
@@ -356,5 +340,5 @@ int main(void)
 		T(tls__certificate_by_sni__exact_wildcard_default),
 		T(tls__certificate_by_sni__first_is_default),
 	};
-	return cmocka_run_group_tests(tests, setup_all, teardown_all);
+	return cmocka_run_group_tests(tests, setup_all, testdir_teardown);
 }

@@ -1,3 +1,4 @@
+/* Tokens of Retry and NEW_TOKEN open for their address and time only. RFC 9000 8.1 */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* The file of known hosts: trust on first use, refusal of another key, many writers at once. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

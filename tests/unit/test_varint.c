@@ -95,7 +95,7 @@ static void varint__random__round_trips(void **state)
 {
 	uint64_t seed = test_seed(1), rnd = seed;
 	for (int i = 0; i < 100000; i++) {
-		uint64_t v = test_rand(&rnd) >> (2 + test_rand(&rnd) % 62);
+		uint64_t v = splitmix64(&rnd) >> (2 + splitmix64(&rnd) % 62);
 		uint8_t buf[8];
 		struct wr w = wr_of(buf, sizeof(buf));
 		wr_varint(&w, v);

@@ -3,11 +3,12 @@
 #ifndef TEST_WIRE_HEX_H
 #define TEST_WIRE_HEX_H
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "support/simrng.h"
+#include "support/unhex.h"
 
 struct blob {
 	uint8_t *p;
@@ -23,39 +24,11 @@ static inline struct blob blob_copy(const void *p, size_t len)
 	return b;
 }
 
-static inline int hex_digit(char c)
-{
-	return isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10;
-}
-
-/* Blanks between digits are skipped. */
+/* Of hex digits: unhex.h. */
 static inline struct blob blob_hex(const char *s)
 {
 	uint8_t buf[2048];
-	size_t n = 0;
-	for (; *s; s++) {
-		if (*s == ' ')
-			continue;
-		buf[n++] = (uint8_t)(hex_digit(s[0]) << 4 | hex_digit(s[1]));
-		s++;
-	}
-	return blob_copy(buf, n);
-}
-
-/* The same seed gives the same run; a test prints it when it fails. */
-static inline uint64_t test_rand(uint64_t *state)
-{
-	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
-/* TEST_SEED in the environment, or the fixed one. */
-static inline uint64_t test_seed(uint64_t dflt)
-{
-	const char *s = getenv("TEST_SEED");
-	return s ? strtoull(s, NULL, 0) : dflt;
+	return blob_copy(buf, unhex(s, buf, sizeof(buf)));
 }
 
 #endif
