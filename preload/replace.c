@@ -126,8 +126,12 @@ static int replace_by_fresh(int fd, struct memo *m)
 	if (shim_find(fresh, &n)) {
 		options_repeat(fd, m, fresh, &n);
 		if (!m->bound || !shim_bind(fresh, &n, &m->local.sa, addr_len(&m->local))) {
+			if (put_in_place(fd, fresh))
+				return -1;
+			n.fd = fd;
+			memo_put(&n);
 			*m = n;
-			return put_in_place(fd, fresh);
+			return 0;
 		}
 	}
 	api_close(fresh);

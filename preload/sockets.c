@@ -35,6 +35,7 @@ static bool rebuild(int fd, uint64_t cookie, struct memo *m)
 	int kind = engine_running() ? api_kind(cookie) : -1;
 	memset(m, 0, sizeof(*m));
 	m->cookie = cookie;
+	m->fd = fd;
 	m->state = kind < 0 ? MEMO_FOREIGN : states[kind];
 	if (m->state != MEMO_FOREIGN) {
 		api_call(fd, &(struct api_call){ .run = run_names, .out = &m->local, .out2 = &m->peer });
@@ -53,7 +54,7 @@ bool shim_find(int fd, struct memo *m)
 	bool ours = false;
 	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len))
 		;
-	else if (memo_get(cookie, m))
+	else if (memo_get(cookie, fd, m))
 		ours = m->state != MEMO_FOREIGN;
 	else if (!api_cookie(fd, &cookie))
 		ours = rebuild(fd, cookie, m);
@@ -82,6 +83,7 @@ int shim_socket(int domain, int type)
 	int fd = qsock_socket(domain, type, 0);
 	if (fd < 0)
 		return -1;
+	m.fd = fd;
 	unspecified(domain, &m.local);
 	if (!api_cookie(fd, &m.cookie))
 		memo_put(&m);
@@ -164,11 +166,12 @@ int shim_listen(int fd, struct memo *m, int backlog)
 
 /* ---- accept --------------------------------------------------------------------------------- */
 
-static void remember_accepted(const struct memo *listener, const struct record *r)
+static void remember_accepted(const struct memo *listener, int fd, const struct record *r)
 {
 	char peer[ADDR_TEXT], local[ADDR_TEXT];
 	struct memo m = *listener;
 	m.cookie = r->cookie;
+	m.fd = fd;
 	m.state = MEMO_CONNECTED;
 	m.peer = r->peer;
 	m.local = r->local;
@@ -192,7 +195,7 @@ int shim_accept(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len, int
 	api_leave(cancel);
 	if (got < 0)
 		return got == -2 || errno == ECONNRESET ? shim_fail(EINVAL) : -1;
-	remember_accepted(m, &r);
+	remember_accepted(m, got, &r);
 	api_addr_out(&r.peer, sa, len);
 	return got;
 }
