@@ -203,9 +203,10 @@ static bool inherit(int fd, struct memo *m)
 		log_info("the process %d that listened on %s has ended: this one goes on", owner, text);
 		return true;
 	}
+	bool late = errno == EADDRINUSE;
 	log_warn("the process %d that listened on %s has ended, and its listener cannot be taken over: %s%s", owner, text,
-		 strerror(errno), errno == EADDRINUSE ? " (another one of the program's has it: this one gets no connections)" : "");
-	return errno == EADDRINUSE && idle(fd, m);
+		 strerror(errno), late ? " (another process has it: this one gets no connections)" : "");
+	return late && idle(fd, m);
 }
 
 bool replace_listener(int fd, struct memo *m)

@@ -291,7 +291,8 @@ static int failed(struct memo *m, int err)
 	return shim_fail(err);
 }
 
-static int finish(int fd, struct memo *m, int cancel)
+/* asked: since it began the program may have learned the cause of a failure by SO_ERROR, which tells it once. */
+static int finish(int fd, struct memo *m, bool asked, int cancel)
 {
 	struct qsock_error cause;
 	int err;
@@ -303,9 +304,9 @@ static int finish(int fd, struct memo *m, int cancel)
 	if (api_call(fd, &(struct api_call){ .run = run_state }) < 0) {
 		bool reverted = errno == ENOTCONN;
 		api_error_of(fd, &cause);
-		if (reverted)
+		if (reverted || (cause.kind != QSOCK_ERR_NONE && !asked))
 			return failed(m, tcp_errno(cause.os_errno ? cause.os_errno : ECONNREFUSED));
-		if (cause.kind != QSOCK_ERR_NONE)	/* SO_ERROR has told */
+		if (cause.kind != QSOCK_ERR_NONE)
 			return failed(m, ECONNABORTED);
 	}
 	pair_widen(fd);			/* the engine may not have found a duplicate */
@@ -320,11 +321,11 @@ static int again(int fd, struct memo *m, bool nonblock, int cancel)
 	if (m->state == MEMO_LISTENING || m->state == MEMO_CONNECTED)
 		return shim_fail(EISCONN);
 	if (!nonblock)
-		return finish(fd, m, cancel);
+		return finish(fd, m, true, cancel);
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	if (poll(&p, 1, 0) == 0)
 		return shim_fail(EALREADY);
-	return finish(fd, m, cancel);
+	return finish(fd, m, true, cancel);
 }
 
 /* 0 connected, 1 under way, -1/errno; m is brought up to date. */
@@ -358,7 +359,7 @@ static int do_connect(int fd, struct memo *m, struct addr *a, int cancel)
 		ret = begin(fd, m, a, !nonblock);
 	} while (ret < 0 && replace_stale(fd, m));
 	if (ret == 1)
-		return nonblock ? shim_fail(EINPROGRESS) : finish(fd, m, cancel);
+		return nonblock ? shim_fail(EINPROGRESS) : finish(fd, m, false, cancel);
 	return ret;
 }
 

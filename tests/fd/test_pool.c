@@ -544,8 +544,8 @@ static void connect__any_allocation_fails__the_next_one_works(void **state)
 	put_configs();
 }
 
-/* The server is another process and back at once; which of our allocations is due while a stream goes over to it depends
- * on time, so the nth fails for as many n as it may take. */
+/* The server is another process and back at once; which of our allocations is due while a stream goes over to it
+ * depends on time, so the nth fails for as many n as it may take. */
 static void connect__server_back__any_allocation_fails__the_next_one_works(void **state)
 {
 	enum { MOST = 40 };

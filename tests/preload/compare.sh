@@ -35,12 +35,19 @@ if [ ${#apart[@]} -gt 0 ] && ! netns true 2> /dev/null; then
 fi
 
 play() {	# name, prefix...
-	local name=$1
+	local name=$1 other
 	shift
-	{
-		[ ${#plain[@]} -eq 0 ] || timeout -k 5 600 "$@" "$build/tests/preload/compare" "$here/script.txt" "${plain[@]}"
-		[ ${#apart[@]} -eq 0 ] || netns timeout -k 5 200 "$@" "$build/tests/preload/compare" "$here/script.txt" "${apart[@]}"
-	} > "$out/$name.txt" 2> "$out/$name.err"
+	: > "$out/$name.apart"
+	: > "$out/$name.txt"
+	: > "$out/$name.err"
+	[ ${#apart[@]} -eq 0 ] || netns timeout -k 5 200 "$@" "$build/tests/preload/compare" "$here/script.txt" "${apart[@]}" \
+		> "$out/$name.apart" 2>> "$out/$name.err" &
+	other=$!
+	[ ${#plain[@]} -eq 0 ] || timeout -k 5 600 "$@" "$build/tests/preload/compare" "$here/script.txt" "${plain[@]}" \
+		> "$out/$name.txt" 2>> "$out/$name.err"
+	wait $other
+	cat "$out/$name.apart" >> "$out/$name.txt"
+	rm "$out/$name.apart"
 }
 
 play tcp env &
