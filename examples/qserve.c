@@ -167,7 +167,7 @@ int main(int argc, char **argv)
 		else optind = argc;		/* to the usage */
 	}
 	if (optind + 1 != argc)
-		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert FILE --key FILE] [--retry] DIR\n", stderr), 2;
+		return fputs("usage: qserve [-b ADDRESS] [-p PORT] [--cert F --key F] [--retry] DIR\n", stderr), 2;
 	signal(SIGPIPE, SIG_IGN);
 	sigset_t quit;
 	sigemptyset(&quit);

@@ -33,7 +33,8 @@
  * work on duplicates and inherited copies of a descriptor; where a call needs the engine
  * of the process that made the connection it fails with EOPNOTSUPP in others, which
  * is said there ("process"). Waits are cancellation points and are interrupted by signals
- * as their BSD counterparts. Every call on a descriptor may fail with EBADF, or with
+ * as their BSD counterparts. None is for signal handlers, nor is fork() when it may have
+ * interrupted one (_Fork is). Every call on a descriptor may fail with EBADF, or with
  * ENOTSOCK if it is none of ours. Sizes are bytes, times are in the unit of the name.
  * "RFC" alone is RFC 9000. */
 #ifndef QSOCK_H
@@ -130,8 +131,10 @@ QSOCK_API int qsock_socket(int domain, int type, int protocol);
 QSOCK_API int qsock_bind(int fd, const struct sockaddr *addr, socklen_t addrlen);
 
 /* Accept connections; unbound sockets get a free port. backlog: connections waiting to be accepted (at least 1, at
- * most 4096 count); more are refused with CONNECTION_REFUSED. Loads certificates. On a listener it does nothing.
- * EINVAL (connected; bad configuration), ENOENT, EACCES (key files), EADDRINUSE, ENOMEM, EOPNOTSUPP (process).
+ * most 4096 count) beside those that the descriptor itself holds, some 250; more are refused with CONNECTION_REFUSED.
+ * Loads certificates. On a listener it does nothing. EINVAL (connected; bad configuration), ENOENT, EACCES (key files),
+ * EADDRINUSE, EMFILE, ENOMEM, ENOBUFS (a 17th configuration while the address is still used by connections of earlier
+ * ones), EOPNOTSUPP (process).
  * The text of a configuration error is in qsock_error(fd). */
 QSOCK_API int qsock_listen(int fd, int backlog);
 
@@ -148,7 +151,8 @@ QSOCK_API int qsock_accept4(int fd, struct sockaddr *addr, socklen_t *addrlen, i
  * to connect cannot be used again. ECONNREFUSED (ICMP, or refused by the server), ETIMEDOUT, EHOSTUNREACH,
  * ENETUNREACH, EPROTO (TLS or transport error: see qsock_error), EPROTONOSUPPORT (no common version), EISCONN,
  * EALREADY, EINVAL (a listener, one that failed; bad configuration, as qsock_listen), EAFNOSUPPORT, EFAULT, EINTR
- * (goes on in the background), EINPROGRESS (SO_SNDTIMEO is over), EOPNOTSUPP (process). */
+ * (goes on in the background), EINPROGRESS (SO_SNDTIMEO is over), EMFILE, ENOMEM, ENOBUFS, ENETDOWN (qsock_shutdown is
+ * under way), EOPNOTSUPP (process). */
 QSOCK_API int qsock_connect(int fd, const struct sockaddr *addr, socklen_t addrlen);
 
 /* UDP addresses; on a stream those of its connection. EFAULT, EINVAL (addrlen), EOPNOTSUPP (process); ENOTCONN: no
@@ -157,8 +161,9 @@ QSOCK_API int qsock_getsockname(int fd, struct sockaddr *addr, socklen_t *addrle
 QSOCK_API int qsock_getpeername(int fd, struct sockaddr *addr, socklen_t *addrlen);
 
 /* level SOL_QUIC: options below. Level SOL_SOCKET: SO_ERROR is translated (why a connect failed or a connection was
- * lost; told once); everything else goes to the kernel's object. ENOPROTOOPT, EFAULT, EINVAL (val, len; a buffer too
- * small), EISCONN (too late), ENOTCONN, EOPNOTSUPP (process). */
+ * lost; told once); SO_SNDBUF and SO_RCVBUF are accepted and change nothing, as the configuration decides (do not lower
+ * them by setsockopt(2): poll may report no room any more); everything else goes to the kernel's object. ENOPROTOOPT,
+ * EFAULT, EINVAL (val, len; a buffer too small), EISCONN (too late), ENOTCONN, EOPNOTSUPP (process). */
 QSOCK_API int qsock_setsockopt(int fd, int level, int name, const void *val, socklen_t len);
 QSOCK_API int qsock_getsockopt(int fd, int level, int name, void *val, socklen_t *len);
 
@@ -169,8 +174,9 @@ QSOCK_API int qsock_getsockopt(int fd, int level, int name, void *val, socklen_t
 				 * NUL; ENOENT: the peer showed no certificate, as in a resumed handshake */
 #define QSOCK_KEY_UPDATE 5	/* set: len 0: update 1-RTT keys now; EAGAIN when not allowed yet. RFC 9001 6 */
 #define QSOCK_STREAM_CREDIT 6	/* get: uint64_t[2]: bidirectional, unidirectional streams that may be opened now */
-#define QSOCK_UNSENT 7		/* get: uint64_t: bytes of a stream written and not yet acknowledged (as SIOCOUTQ);
-				 * ENOTCONN: the stream has ended in both directions */
+#define QSOCK_UNSENT 7		/* get: uint64_t: bytes of a stream written and not yet acknowledged (as SIOCOUTQ); its
+				 * end (shutdown) counts as one. 0: the peer has it all, even if the stream is over by
+				 * now. ENOTCONN: it never will: reset, stopped, or the connection was lost before */
 
 /* ---- streams ------------------------------------------------------------ */
 
@@ -180,9 +186,9 @@ QSOCK_API int qsock_getsockopt(int fd, int level, int name, void *val, socklen_t
 
 /* Open a stream. At the peer's stream limit the call waits (at most SO_SNDTIMEO of conn: EAGAIN); with
  * QSOCK_NONBLOCK it returns at once and the descriptor polls POLLOUT when the stream exists (writes before give
- * EAGAIN), with POLLERR when it never will: the connection is lost, or more than 1024 streams (or a quarter of
- * RLIMIT_NOFILE) wait so already, ENOBUFS. While a connect is in progress it waits for that, or EAGAIN with QSOCK_NONBLOCK. Works in forked
- * children that hold conn. ENOTCONN (not connected, or ended cleanly), ECONNRESET (lost), EMFILE, ENFILE, EINVAL
+ * EAGAIN), with POLLERR when it never will: the connection is lost. While a connect is in progress it waits for that;
+ * with QSOCK_NONBLOCK EAGAIN, as when the engine has hundreds of requests to look at first. Works in forked children
+ * that hold conn. ENOTCONN (not connected, or ended cleanly), ECONNRESET (lost), EMFILE, ENFILE, EINVAL
  * (flags; a stream), EINTR, ENOBUFS, EOPNOTSUPP (a listener). */
 QSOCK_API int qsock_open_stream(int conn, int flags);
 
@@ -195,13 +201,15 @@ QSOCK_API int qsock_open_stream(int conn, int flags);
 QSOCK_API int qsock_accept_stream(int conn, int flags);
 
 /* RESET_STREAM: abandon sending, with an application code (0 to 2^62-1); data not yet acknowledged is dropped. The peer
- * reads ECONNRESET. Reading goes on, until close or qsock_stop_sending.
+ * reads ECONNRESET; if it is one of ours its descriptor ends with that, and what it was sending too. Reading goes on,
+ * until close or qsock_stop_sending.
  * EINVAL (code; not a stream), EPIPE (nothing to reset any more), EOPNOTSUPP (process). RFC 3.1, 19.4 */
 QSOCK_API int qsock_reset(int stream, uint64_t code);
-/* STOP_SENDING: ask the peer to stop; its writes fail with EPIPE. Errors as qsock_reset. RFC 3.5 */
+/* STOP_SENDING: ask the peer to stop; its writes fail with EPIPE. What has arrived can still be read; the end, as
+ * ECONNRESET, comes with that of our own half. Errors as qsock_reset. RFC 3.5 */
 QSOCK_API int qsock_stop_sending(int stream, uint64_t code);
-/* The stream's id (RFC 2.1), or -1: EAGAIN while it waits for credit, EINVAL (not a stream, or ended in both
- * directions), EOPNOTSUPP (process). */
+/* The stream's id (RFC 2.1), or -1: EAGAIN while it waits for credit, EINVAL (not a stream, or over: both
+ * directions ended and everything acknowledged), EOPNOTSUPP (process). */
 QSOCK_API int64_t qsock_stream_id(int stream);
 
 /* ---- connections -------------------------------------------------------- */
@@ -270,9 +278,11 @@ QSOCK_API int qsock_dial(const char *host, const char *service, const struct qso
  * "0": any). Errors as qsock_bind and qsock_listen, with text in qsock_error(-1). */
 QSOCK_API int qsock_serve(const char *host, const char *service, const struct qsock_config *cfg);
 
-/* Deliver and acknowledge everything written so far, close all connections gently and end the engine; at most
- * linger_ms. exit() does this by itself. Descriptors left over read ECONNRESET. */
-QSOCK_API void qsock_shutdown(uint32_t linger_ms);
+/* Deliver everything written so far and wait until it is acknowledged, close all connections gently and end the engine;
+ * at most linger_ms. exit() does this by itself, with the longest linger_ms of its connections. Descriptors left read
+ * ECONNRESET. 0; -1 and ETIMEDOUT: not everything was acknowledged in time; the peers that lack something
+ * were told so and see no clean end. Connections that were lost before do not count. */
+QSOCK_API int qsock_shutdown(uint32_t linger_ms);
 
 #ifdef __cplusplus
 }

@@ -244,11 +244,7 @@ static int get_socket(int fd, struct memo *m, int name, void *val, socklen_t *le
 	case SO_PEERCRED:
 		return give(&nobody, sizeof(nobody), val, len);
 	case SO_ERROR:
-		if (shim_take_error(fd, &err))
-			return -1;
-		if (!err)
-			shim_widen(fd, m);
-		return give_int(err, val, len);
+		return shim_take_error(fd, &err) ? -1 : give_int(err, val, len);
 	default:
 		return getsockopt(fd, SOL_SOCKET, name, val, len);
 	}

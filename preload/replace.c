@@ -185,7 +185,7 @@ static bool idle(int fd, struct memo *m)
 	m->bound = false;
 	if (replace_by_fresh(fd, m))
 		return false;
-	pair_block(fd, BLOCK_STREAM);
+	pair_block(fd, BLOCK_MAILBOX);
 	m->state = MEMO_LISTENING;
 	memo_put(m);
 	return true;

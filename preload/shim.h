@@ -25,10 +25,7 @@ int shim_getpeername(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len
 int shim_take_error(int fd, int *err);
 /* Has the engine of this process a living socket behind fd? */
 bool shim_alive(int fd);
-/* Has a connect that was under way ended well? Then the socket's buffer is made wide, if the engine could not do it:
- * it does not find a descriptor that was duplicated meanwhile. */
-bool shim_widen(int fd, const struct memo *m);
-/* The same, and brings m up to date. */
+/* Has a connect that was under way ended? Brings m up to date. */
 void shim_refresh(int fd, struct memo *m);
 int shim_fail(int err);		/* errno; -1 */
 

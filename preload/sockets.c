@@ -157,7 +157,7 @@ int shim_listen(int fd, struct memo *m, int backlog)
 	m->state = MEMO_LISTENING;
 	m->owner = getpid();
 	m->bound = true;
-	pair_block(fd, BLOCK_STREAM);	/* nothing can be written to a listener: no poll shall say so */
+	pair_block(fd, BLOCK_MAILBOX);	/* nothing can be written to a listener: no poll shall say so */
 	learn_local(fd, m);
 	memo_put(m);
 	log_info("listening on %s", addr_text(&m->local, text));
@@ -213,22 +213,14 @@ bool shim_alive(int fd)
 	return api_call(fd, &(struct api_call){ .run = run_state }) >= 0 || errno == ENOTCONN;
 }
 
-bool shim_widen(int fd, const struct memo *m)
-{
-	int saved = errno;
-	bool done = m->state == MEMO_CONNECTING && !api_call(fd, &(struct api_call){ .run = run_state });
-	if (done)
-		pair_widen(fd);
-	errno = saved;
-	return done;
-}
-
 void shim_refresh(int fd, struct memo *m)
 {
-	if (!shim_widen(fd, m))
-		return;
-	m->state = MEMO_CONNECTED;
-	memo_put(m);
+	int saved = errno;
+	if (m->state == MEMO_CONNECTING && !api_call(fd, &(struct api_call){ .run = run_state })) {
+		m->state = MEMO_CONNECTED;
+		memo_put(m);
+	}
+	errno = saved;
 }
 
 /* What TCP never says is said in its words; the log has the rest. */
@@ -309,7 +301,6 @@ static int finish(int fd, struct memo *m, bool asked, int cancel)
 		if (cause.kind != QSOCK_ERR_NONE)
 			return failed(m, ECONNABORTED);
 	}
-	pair_widen(fd);			/* the engine may not have found a duplicate */
 	m->state = MEMO_CONNECTED;
 	memo_put(m);
 	return 0;

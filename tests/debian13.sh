@@ -39,7 +39,8 @@ make_tree() {
 	echo "openssl35: making a Debian 13 tree in $tree"
 	rm -rf --one-file-system "$new"
 	mkdir -p "$new"
-	debootstrap --variant=buildd --include=pkgconf,libssl-dev,libbsd-dev,libcmocka-dev trixie "$new" "$mirror" \
+	debootstrap --variant=buildd --include=pkgconf,libssl-dev,libbsd-dev,libcmocka-dev,gdb-minimal trixie "$new" \
+		"$mirror" \
 		> "$tree.log" 2>&1 || { tail -n 20 "$tree.log" >&2; die "debootstrap failed"; }
 	rm -rf "$new"/var/cache/apt/archives/*.deb
 	umount -R "$new/proc" "$new/sys" 2> /dev/null || true
@@ -47,6 +48,7 @@ make_tree() {
 }
 
 [ -x "$tree/usr/bin/env" ] || make_tree
+printf '%s localhost\n' 127.0.0.1 ::1 > "$tree/etc/hosts"
 mount -t proc proc "$tree/proc"
 mount --rbind /dev "$tree/dev"
 mount -t tmpfs tmpfs "$tree/tmp"

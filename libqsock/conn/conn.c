@@ -17,7 +17,7 @@ struct recovery_env conn_env(const struct conn *c)
 		.is_server = c->is_server,
 		.handshake_confirmed = c->confirmed,
 		.has_handshake_keys = pktkey_ready(&c->keys.tx[LEVEL_HANDSHAKE]),
-		/* A client knows it once a Handshake packet was acknowledged or the handshake is confirmed. RFC 9002 A.6 */
+		/* A client knows it once a Handshake packet is acknowledged or the handshake confirmed. RFC 9002 A.6 */
 		.peer_validated = c->is_server || c->confirmed ||
 				  recovery_largest_acked(&c->rec, SPACE_HANDSHAKE) != PN_NONE,
 		.amplification_blocked = conn_amplify_blocked(c),
@@ -64,6 +64,7 @@ static struct conn *conn_new(const struct conn_config *cfg, const struct rng *rn
 	}
 	amplify_init(&c->amplify, !is_server);
 	challenge_init(&c->challenge);
+	challenge_init(&c->former.challenge);
 	bucket_init(&c->noise, CONN_NOISE_PER_S, CONN_NOISE_BURST, now_us);
 	recovery_init(&c->rec, cfg->cc, cfg->mss, cfg->ecn, now_us);
 	for (int s = 0; s < SPACE_COUNT; s++)
@@ -193,7 +194,7 @@ size_t conn_stream_claim(struct conn *c, struct stream *s, size_t want, struct i
 		want = (size_t)(max - held);
 	size_t got = sendbuf_claim(&s->sb, want, iov, cap, n);
 	if (!got && want)
-		s->tx_waiting = true;	/* no memory: what is acknowledged gives some back */
+		s->tx_waiting = held > 0;	/* no memory: what is acknowledged gives some back */
 	return got;
 }
 
@@ -297,6 +298,7 @@ void conn_info(const struct conn *c, struct conn_info *out)
 	};
 }
 
+const struct addr *conn_remote(const struct conn *c) { return &c->remote; }
 void *conn_app(const struct conn *c) { return c->app; }
 void conn_set_app(struct conn *c, void *app) { c->app = app; }
 void *conn_endpoint_data(const struct conn *c) { return c->endpoint_data; }

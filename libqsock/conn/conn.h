@@ -27,7 +27,7 @@ struct conn_config {		/* shared by many connections, immutable; lives longer tha
 	uint64_t keepalive_us;		/* 0: off */
 	uint64_t max_send_bytes;	/* unacknowledged and unsent bytes held for one stream */
 	uint32_t mss;			/* UDP payload bytes of our packets, 1200-1452 */
-	uint64_t key_update_packets;	/* self-started key update after so many 1-RTT packets; 0: only near the AEAD limit */
+	uint64_t key_update_packets;	/* between key updates of our own; 0: only near the AEAD limit */
 	const struct cc_ops *cc;
 	bool ecn;
 	uint8_t cid_len;		/* of the CIDs we issue, 1-20 (0 not yet) */
@@ -89,7 +89,7 @@ enum conn_event_type {
 	CONN_EV_SESSION,	/* client: .data/.len is a resumption blob (valid until the next call) */
 	CONN_EV_TOKEN,		/* client: .data/.len is a NEW_TOKEN token */
 	CONN_EV_ALL_ACKED,	/* what conn_notify_acked asked for */
-	CONN_EV_CLOSED,		/* the connection is over for the application; conn_error says why. Streams may still be read. Comes once. */
+	CONN_EV_CLOSED,		/* over for the application; conn_error says why. Streams may still be read. Comes once. */
 	CONN_EV_DRAINED,	/* last event: nothing will be sent or received any more; conn_free may be called */
 };
 
@@ -112,24 +112,26 @@ bool conn_poll_event(struct conn *c, struct conn_event *ev);
 /* 0; QE_AGAIN at the peer's stream limit or before it is known; QE_NOMEM; QE_CLOSED. dir: DIR_BIDI, DIR_UNI */
 int conn_stream_open(struct conn *c, int dir, struct stream **out);
 uint64_t conn_stream_credit(const struct conn *c, int dir);
-/* Room for application bytes: at most what keeps the stream under max_send_bytes; 0: full (EV_WRITABLE will come) or no
- * longer writable (stream_tx_open says which). Fill the pieces and commit. */
+/* Room for application bytes: at most what keeps the stream under max_send_bytes; 0: full, no memory, or no longer
+ * writable (stream_tx_open says which). EV_WRITABLE will come if the stream is tx_waiting then; without that there is
+ * nothing whose acknowledgement could give room: try again later. Fill the pieces and commit. */
 size_t conn_stream_claim(struct conn *c, struct stream *s, size_t want, struct iovec *iov, int cap, int *n);
 void conn_stream_commit(struct conn *c, struct stream *s, size_t len);
 int conn_stream_finish(struct conn *c, struct stream *s);
 int conn_stream_reset(struct conn *c, struct stream *s, uint64_t code);
 int conn_stream_stop_sending(struct conn *c, struct stream *s, uint64_t code);
-/* What can be read: as recvbuf_peek. *end: 0 more may come; 1 FIN follows these bytes; -1 reset by the peer follows them. */
+/* What can be read: as recvbuf_peek. *end: 0 more may come; after these bytes 1 FIN, -1 the peer's reset. */
 int conn_stream_peek(struct conn *c, struct stream *s, struct iovec *iov, int cap, size_t *bytes, int *end);
 void conn_stream_consume(struct conn *c, struct stream *s, size_t n);
 /* The end (FIN or reset) has been taken note of. */
 void conn_stream_read_end(struct conn *c, struct stream *s);
-/* The owner will not touch s again. Whatever is unfinished is finished by QUIC's rules (unsent data is still delivered). */
+/* The owner will not touch s again. What is unfinished is finished by QUIC's rules (unsent data is still delivered). */
 void conn_stream_release(struct conn *c, struct stream *s);
 /* Make a peer see a stream that has no data yet: an empty STREAM frame. */
 void conn_stream_announce(struct conn *c, struct stream *s);
 
-/* Application close: CONNECTION_CLOSE 0x1d (0x1c APPLICATION_ERROR before 1-RTT, RFC 9000 10.2.3). reason is copied, at most 255 bytes kept. */
+/* Application close: CONNECTION_CLOSE 0x1d (0x1c APPLICATION_ERROR before 1-RTT, RFC 9000 10.2.3). reason is copied, at
+ * most 255 bytes of it. */
 void conn_close(struct conn *c, uint64_t code, const char *reason, size_t reason_len, uint64_t now_us);
 /* Transport close by the owner, e.g. QE_CONNECTION_REFUSED. */
 void conn_close_transport(struct conn *c, int qe, const char *reason, uint64_t now_us);
@@ -180,6 +182,7 @@ struct conn_info {
 };
 void conn_info(const struct conn *c, struct conn_info *out);
 
+const struct addr *conn_remote(const struct conn *c);	/* where the peer is now; not every datagram goes there */
 void *conn_app(const struct conn *c);		/* the owner's pointer */
 void conn_set_app(struct conn *c, void *app);
 void *conn_endpoint_data(const struct conn *c);	/* endpoint's */

@@ -19,7 +19,11 @@
 #define CONN_STASH_BYTES 2048	/* longest of them */
 #define CONN_CID_EVENTS 32	/* all ids retired and issued anew, and the handshake's */
 #define CONN_OUR_ACK_DELAY_US 25000
-#define CONN_ACK_EXPONENT 3
+#define CONN_ACK_EXPONENT 3	/* the default: peers that do not know our parameters yet take it to be that */
+#define CONN_ACK_EXPONENT_DEFAULT 3	/* RFC 9000 18.2 */
+#define CONN_PROBES 2		/* datagrams sent on a PTO; RFC 9002 6.2.4 */
+#define CONN_HASTEN_MAX 3	/* probes sent before their time; RFC 9002 6.2.3 */
+#define CONN_PROBES_APART_US 5000	/* at most, those of one timeout when they arrive */
 #define CONN_NOISE_FREE 8	/* frames of one packet that bring nothing forward and are not counted; RFC 9000 21.9 */
 #define CONN_NOISE_PER_S 330	/* of the others */
 #define CONN_NOISE_BURST 10000
@@ -82,11 +86,22 @@ struct conn {
 	size_t token_len;
 	struct stash_list stash;
 	unsigned nstash;
+	unsigned hastened;		/* probes sent before their time; RFC 9002 6.2.3 */
+	uint64_t hastened_at_us;
 	int cb_error;			/* a tls callback failed */
 
 	/* path */
 	struct amplify amplify;
 	struct challenge challenge;
+	struct cid used_cid;		/* that the peer last sent to */
+	struct {			/* the last validated address before this one: to return to, and to be asked */
+		bool known;
+		struct addr remote;
+		struct challenge challenge;
+	} former;
+	uint64_t moved_at_us;
+	bool moved_far;			/* not the port alone has changed, and the new address is not validated */
+	bool small_challenge;		/* by the limit of three times: that 1200 bytes pass is still to be shown */
 	struct recovery rec;
 	struct ackq ackq[SPACE_COUNT];
 	unsigned probes[SPACE_COUNT];	/* PTO probes to be sent */
@@ -143,9 +158,26 @@ void hs_want_tx(struct conn *c);
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us);
 int hs_confirm(struct conn *c, uint64_t now_us);
 void hs_discard_keys(struct conn *c, enum level level, uint64_t now_us);
+/* A packet came that says that ours did not arrive. */
+void hs_hasten(struct conn *c, uint64_t now_us);
 void hs_on_retry(struct conn *c, const struct packet *p, uint64_t now_us);
 void hs_on_version_negotiation(struct conn *c, const struct packet *p, uint64_t now_us);
 int hs_issue_cids(struct conn *c);
+
+/* path.c: the peer's address changes by itself */
+struct arrival {		/* of a datagram */
+	uint64_t now_us;
+	enum ecn ecn;
+	const struct addr *remote;
+	size_t len;
+};
+/* An authentic packet came from elsewhere than c->remote. false: it is to be dropped. *former: it is from the former
+ * address. */
+bool path_admit(struct conn *c, const struct arrival *a, const struct packet *p, uint64_t pn, const uint8_t *payload,
+		size_t len, bool *former);
+void path_on_response(struct conn *c, const uint8_t data[8], uint64_t now_us);
+uint64_t path_deadline(const struct conn *c);
+void path_on_time(struct conn *c, uint64_t now_us);
 
 /* rx.c */
 void rx_replay_stash(struct conn *c);
@@ -157,6 +189,7 @@ struct rx_packet {
 	uint64_t pn;
 	struct cid dcid;
 	uint64_t now_us;
+	bool former;		/* it came from the former address */
 	bool eliciting;
 	unsigned noise;		/* frames so far that brought nothing forward */
 };
@@ -165,8 +198,8 @@ int rx_frames(struct conn *c, struct rx_packet *p, const uint8_t *payload, size_
 /* retx.c: what becomes of frames whose packet was acknowledged or lost */
 void retx_acked(struct conn *c, const struct sent_list *l);
 void retx_lost(struct conn *c, const struct sent_list *l);
-/* Queue again what the oldest unacknowledged packets of a space carry (PTO). */
-void retx_probe(struct conn *c, enum pn_space space);
+/* Queue again what the oldest unacknowledged packet of a space carries. false: none is left to be repeated. */
+bool retx_probe(struct conn *c, enum pn_space space);
 
 /* tx_frame.c: fill one packet */
 struct build {
@@ -179,6 +212,8 @@ struct build {
 	struct sent_packet *sp;
 };
 bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us);
+/* PATH_RESPONSE and PATH_CHALLENGE of one path. */
+void tx_fill_path(struct build *b, struct challenge *ch);
 /* Write frames. congested: only what is exempt from congestion control (ACK). 0 or a local error. */
 int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us);
 
@@ -193,6 +228,7 @@ bool close_write_frame(struct conn *c, struct wr *w, enum level level);
 /* timer.c */
 void timer_on_received(struct conn *c, uint64_t now_us);
 void timer_on_sent_eliciting(struct conn *c, uint64_t now_us);
+void timer_want_probes(struct conn *c, enum pn_space space, unsigned n);
 void timer_start_handshake(struct conn *c, uint64_t now_us);
 
 #endif

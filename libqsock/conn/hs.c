@@ -64,6 +64,9 @@ static int on_peer_params(void *arg, const uint8_t *data, size_t len)
 	c->lcids.peer_limit = p->active_cid_limit;
 	if (p->has_reset_token)
 		remote_cids_set_first_token(&c->rcids, p->reset_token);
+	/* We do not move to a preferred address, but its id is number 1 all the same. RFC 9000 5.1.1, 18.2 */
+	if (p->has_preferred && remote_cids_on_new(&c->rcids, 1, 0, &p->preferred.cid, p->preferred.token))
+		return QE_TRANSPORT_PARAMETER;
 	if (p->max_udp_payload < c->mss)
 		c->mss = (uint32_t)p->max_udp_payload;
 	streams_set_peer(&c->streams, p);
@@ -269,6 +272,24 @@ int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data,
 	if (!had_handshake && pktkey_ready(&c->keys.rx[LEVEL_HANDSHAKE]))
 		rx_replay_stash(c);
 	return 0;
+}
+
+/* The peer shows that our Initial packets are missing there: a client by sending what it need not send any more, a
+ * server by Handshake packets without the keys for them. A probe now spares the rest of the timeout, a few times in
+ * all, since whoever answers every unreadable packet may do so for ever. RFC 9002 6.2.3 */
+void hs_hasten(struct conn *c, uint64_t now_us)
+{
+	const struct recovery_space *sp = &c->rec.space[SPACE_INITIAL];
+	uint64_t since_us = c->is_server ? sp->last_eliciting_at_us : c->hastened_at_us;
+	/* A server that knows no round trip yet takes for one what is longer than two probes are apart. */
+	uint64_t wait_us = c->is_server && !c->rec.rtt.sampled ? CONN_PROBES_APART_US : rtt_loss_delay_us(&c->rec.rtt);
+	if (sp->discarded || c->hastened == CONN_HASTEN_MAX || now_us < since_us + wait_us)
+		return;
+	if (c->is_server && !sp->eliciting_in_flight)
+		return;
+	c->hastened++;
+	c->hastened_at_us = now_us;
+	timer_want_probes(c, SPACE_INITIAL, 1);
 }
 
 /* ---- a server that answers otherwise ------------------------------------- */

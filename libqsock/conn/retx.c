@@ -125,20 +125,21 @@ void retx_lost(struct conn *c, const struct sent_list *l)
 {
 	const struct sent_packet *p;
 	TAILQ_FOREACH(p, l, link)
-		walk(c, p, false);
+		if (!p->repeated)
+			walk(c, p, false);
 }
 
-/* New data may not be there and PINGs carry nothing forward: repeat the oldest
- * content. The packets stay in flight, since a PTO is no proof of loss. RFC 9002 6.2.4 */
-void retx_probe(struct conn *c, enum pn_space space)
+/* The packet stays in flight, since a PTO is no proof of loss; but who repeats its content is from now on the packet
+ * that takes it. So two probes carry two packets, or one twice, and losses found later send nothing a third time. */
+bool retx_probe(struct conn *c, enum pn_space space)
 {
-	const struct sent_packet *p;
-	unsigned left = c->probes[space];
+	struct sent_packet *p;
 	TAILQ_FOREACH(p, &c->rec.space[space].sent, link) {
-		if (!p->eliciting || !p->nframes)
+		if (!p->eliciting || !p->nframes || p->repeated)
 			continue;
 		walk(c, p, false);
-		if (--left == 0)
-			break;
+		p->repeated = true;
+		return true;
 	}
+	return false;
 }

@@ -21,17 +21,24 @@ static bool readable(const struct conn *c, enum level level)
 	return pktkey_ready(&c->keys.rx[level]) && (level != LEVEL_APP || c->established);
 }
 
-static void stash_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint64_t now_us)
+/* An honest client has nothing to send in Handshake or 1-RTT packets before it got the answer to its whole ClientHello,
+ * so a server keeps nothing for whoever did not send that. */
+static bool keys_may_come(const struct conn *c, enum level level)
 {
-	enum level level = packet_level(p);
-	bool may_come = level == LEVEL_HANDSHAKE ? !c->confirmed : level == LEVEL_APP && !c->established;
-	if (!may_come || c->nstash == CONN_STASH_MAX || p->len > CONN_STASH_BYTES)
+	if (c->is_server)
+		return level == LEVEL_APP && !c->established && pktkey_ready(&c->keys.rx[LEVEL_HANDSHAKE]);
+	return level == LEVEL_HANDSHAKE ? !c->confirmed : level == LEVEL_APP && !c->established;
+}
+
+static void stash_packet(struct conn *c, const struct packet *p, const struct arrival *a)
+{
+	if (!keys_may_come(c, packet_level(p)) || c->nstash == CONN_STASH_MAX || p->len > CONN_STASH_BYTES)
 		return;
 	struct stash *s = mem_alloc(sizeof(*s) + p->len);
 	if (!s)
 		return;
-	s->at_us = now_us;
-	s->ecn = ecn;
+	s->at_us = a->now_us;
+	s->ecn = a->ecn;
 	s->len = p->len;
 	memcpy(s->data, p->start, p->len);
 	TAILQ_INSERT_TAIL(&c->stash, s, link);
@@ -58,27 +65,37 @@ static void learn(struct conn *c, const struct packet *p, enum level level, uint
 		c->amplify.validated = true;
 		hs_discard_keys(c, LEVEL_INITIAL, now_us);
 	}
+	if (c->is_server && level == LEVEL_APP && !cid_equal(&c->used_cid, &p->dcid))
+		c->used_cid = p->dcid;
 }
 
 static void rx_opened(struct conn *c, const struct packet *p, enum level level, uint64_t pn, size_t hdr_len,
-		      enum ecn ecn, uint64_t now_us)
+		      const struct arrival *a)
 {
 	enum pn_space space = level_space(level);
 	struct ackq *q = &c->ackq[space];
+	const uint8_t *payload = p->start + hdr_len;
+	size_t len = p->len - hdr_len - AEAD_TAG_LEN;
+	uint64_t now_us = a->now_us;
+	struct rx_packet rx = { .level = level, .phase = p->start[0] & 0x04, .pn = pn, .dcid = p->dcid,
+				.now_us = now_us };
 	if (packet_reserved_bits(p->start[0])) {
 		conn_violation(c, QE_PROTOCOL_VIOLATION, 0, "reserved header bits are set", now_us);
 		return;
 	}
 	if (ackq_is_duplicate(q, pn))
 		return;
+	if (!addr_equal(a->remote, &c->remote) && !path_admit(c, a, p, pn, payload, len, &rx.former))
+		return;
 	learn(c, p, level, now_us);
 	c->rx_processed = true;
 	c->packets_rx++;
-	struct rx_packet rx = { .level = level, .phase = p->start[0] & 0x04, .pn = pn, .dcid = p->dcid, .now_us = now_us };
-	uint64_t type = 0;
-	int e = rx_frames(c, &rx, p->start + hdr_len, p->len - hdr_len - AEAD_TAG_LEN, &type);
+	uint64_t type = 0, had = c->crypto[level].rx.highest;
+	int e = rx_frames(c, &rx, payload, len, &type);
+	if (!e && level == LEVEL_INITIAL && c->is_server && rx.eliciting && c->crypto[level].rx.highest == had)
+		hs_hasten(c, now_us);
 	if (!e && !c->rec.space[space].discarded)
-		e = ackq_on_packet(q, pn, rx.eliciting, ecn, now_us);
+		e = ackq_on_packet(q, pn, rx.eliciting, a->ecn, now_us);
 	if (e) {
 		const char *tls = c->tls ? tls_error_text(c->tls) : "";
 		conn_violation(c, e, type, *tls ? tls : qe_wire_name(qe_wire(e)), now_us);
@@ -86,8 +103,8 @@ static void rx_opened(struct conn *c, const struct packet *p, enum level level, 
 }
 
 /* The header is still protected; mask is its mask. */
-static void rx_unmask(struct conn *c, const struct packet *p, const uint8_t mask[HP_MASK_LEN], enum ecn ecn,
-		      uint64_t now_us)
+static void rx_unmask(struct conn *c, const struct packet *p, const uint8_t mask[HP_MASK_LEN],
+		      const struct arrival *a)
 {
 	enum level level = packet_level(p);
 	size_t pn_len = hp_unprotect((uint8_t *)p->start, p->pn_off, mask);
@@ -96,40 +113,42 @@ static void rx_unmask(struct conn *c, const struct packet *p, const uint8_t mask
 	size_t hdr_len = p->pn_off + pn_len;
 	bool phase = p->start[0] & 0x04;
 	int e = keyring_open(&c->keys, level, phase, pn, p->start, hdr_len, (uint8_t *)p->start + hdr_len,
-			     p->len - hdr_len, now_us, conn_pto(c));
+			     p->len - hdr_len, a->now_us, conn_pto(c));
 	if (e == QE_DROP) {
 		if (level == LEVEL_APP && conn_is_reset(c, p->start, p->len))
-			conn_on_reset(c, now_us);
+			conn_on_reset(c, a->now_us);
 		return;
 	}
 	if (e)
-		conn_violation(c, e, 0, qe_wire_name(qe_wire(e)), now_us);
+		conn_violation(c, e, 0, qe_wire_name(qe_wire(e)), a->now_us);
 	else
-		rx_opened(c, p, level, pn, hdr_len, ecn, now_us);
+		rx_opened(c, p, level, pn, hdr_len, a);
 }
 
-static void rx_packet(struct conn *c, const struct packet *p, enum ecn ecn, uint64_t now_us)
+static void rx_packet(struct conn *c, const struct packet *p, const struct arrival *a)
 {
 	enum level level = packet_level(p);
 	if (p->type == PACKET_RETRY) {
-		hs_on_retry(c, p, now_us);
+		hs_on_retry(c, p, a->now_us);
 		return;
 	}
 	if (p->type == PACKET_VN) {
-		hs_on_version_negotiation(c, p, now_us);
+		hs_on_version_negotiation(c, p, a->now_us);
 		return;
 	}
 	if (p->type == PACKET_UNKNOWN_VERSION || level == LEVEL_EARLY || !right_peer(c, p) ||
 	    !packet_fixed_bit(p->first) || (packet_is_long(p->first) && p->version != c->version))
 		return;
 	if (!readable(c, level)) {
-		stash_packet(c, p, ecn, now_us);
+		stash_packet(c, p, a);
+		if (level == LEVEL_HANDSHAKE && !c->is_server)
+			hs_hasten(c, a->now_us);
 		return;
 	}
 	const uint8_t *sample = p->start + p->pn_off + 4;
 	uint8_t mask[1][HP_MASK_LEN];
 	if (!pktkey_masks(&c->keys.rx[level], &sample, 1, mask))
-		rx_unmask(c, p, mask[0], ecn, now_us);
+		rx_unmask(c, p, mask[0], a);
 }
 
 /* A server takes them in large datagrams only (RFC 9000 14.1), a client only without a token (17.2.2). */
@@ -138,8 +157,14 @@ static bool initial_acceptable(const struct conn *c, const struct packet *p, siz
 	return c->is_server ? datagram_len >= MIN_INITIAL_DATAGRAM : !p->token_len;
 }
 
+static struct arrival arrival_of(const struct datagram *d, uint64_t now_us)
+{
+	return (struct arrival){ .now_us = now_us, .ecn = d->ecn, .remote = &d->remote, .len = d->len };
+}
+
 static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 {
+	struct arrival a = arrival_of(d, now_us);
 	struct rd r = rd_of(d->data, d->len);
 	struct cid first = { 0 };
 	struct packet p;
@@ -155,7 +180,7 @@ static void rx_datagram(struct conn *c, struct datagram *d, uint64_t now_us)
 		have_first = true;
 		if (p.type == PACKET_INITIAL && !initial_acceptable(c, &p, d->len))
 			continue;
-		rx_packet(c, &p, d->ecn, now_us);
+		rx_packet(c, &p, &a);
 	}
 	/* Where no packet was opened it may be a reset, of whatever form. RFC 9000 10.3, 10.3.1 */
 	if (c->packets_rx == opened && conn_is_reset(c, d->data, d->len))
@@ -185,17 +210,19 @@ static void rx_short_run(struct conn *c, struct datagram *d, size_t n, uint64_t 
 		p.start = d[i].data;
 		p.len = d[i].len;
 		memcpy(p.dcid.b, d[i].data + 1, p.dcid.len);
-		rx_unmask(c, &p, masks[i], d[i].ecn, now_us);
+		struct arrival a = arrival_of(&d[i], now_us);
+		rx_unmask(c, &p, masks[i], &a);
 	}
 }
 
 static bool wanted(struct conn *c, const struct datagram *d)
 {
-	/* Migration is not offered (disable_active_migration): other paths are not listened to. RFC 9000 9 */
-	if (!d->len || !addr_equal(&d->remote, &c->remote))
+	bool here = addr_equal(&d->remote, &c->remote);
+	/* A client's address may be changed by a NAT once the handshake is confirmed, a server's never. RFC 9000 9 */
+	if (!d->len || (!here && (!c->is_server || !c->confirmed || c->state != CONN_ACTIVE)))
 		return false;
 	c->bytes_rx += d->len;
-	c->amplify.received += d->len;
+	c->amplify.received += here ? d->len : 0;
 	if (c->state == CONN_CLOSING)
 		close_on_packet(c, d->len);
 	return c->state == CONN_ACTIVE;
@@ -244,8 +271,9 @@ void rx_replay_stash(struct conn *c)
 		TAILQ_REMOVE(&l, s, link);
 		struct rd r = rd_of(s->data, s->len);
 		struct packet p;
+		struct arrival a = { .now_us = s->at_us, .ecn = s->ecn, .remote = &c->remote, .len = s->len };
 		if (c->state == CONN_ACTIVE && !packet_parse(&r, c->cfg->cid_len, &p))
-			rx_packet(c, &p, s->ecn, s->at_us);
+			rx_packet(c, &p, &a);
 		mem_free(s);
 	}
 }

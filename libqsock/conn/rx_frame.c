@@ -39,19 +39,20 @@ static int nothing(struct conn *c, struct rx_packet *p, const struct frame *f)
 	return 0;
 }
 
+/* Until the peer's exponent is known its default counts. RFC 9000 18.2, 19.3 */
+static uint64_t ack_delay_us(const struct conn *c, uint64_t field)
+{
+	uint64_t exponent = c->have_peer_params ? c->peer.ack_delay_exponent : CONN_ACK_EXPONENT_DEFAULT;
+	uint64_t most = CONN_NEVER / 2;
+	return field > most >> exponent ? most : field << exponent;
+}
+
 static int on_ack(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
 	enum pn_space space = level_space(p->level);
 	struct recovery_env env = conn_env(c);
 	struct ack_result res;
-	/* The exponent is only known, and the delay only meaningful, in 1-RTT. RFC 9000 19.3 */
-	uint64_t exponent = c->have_peer_params ? c->peer.ack_delay_exponent : 3;
-	uint64_t delay = space == SPACE_APP ? f->ack.delay << exponent : 0;
-	if (space == SPACE_APP && (delay >> exponent != f->ack.delay || delay > CONN_NEVER / 2))
-		delay = CONN_NEVER / 2;
-	if (c->confirmed && delay > env.max_ack_delay_us)
-		delay = env.max_ack_delay_us;
-	int e = recovery_on_ack(&c->rec, space, &f->ack, delay, &env, p->now_us, &res);
+	int e = recovery_on_ack(&c->rec, space, &f->ack, ack_delay_us(c, f->ack.delay), &env, p->now_us, &res);
 	if (e)
 		return e;
 	const struct sent_packet *s;
@@ -181,13 +182,13 @@ static int on_retire_connection_id(struct conn *c, struct rx_packet *p, const st
 
 static int on_path_challenge(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
-	challenge_on_received(&c->challenge, f->path_data);
+	challenge_on_received(p->former ? &c->former.challenge : &c->challenge, f->path_data);
 	return 0;
 }
 
 static int on_path_response(struct conn *c, struct rx_packet *p, const struct frame *f)
 {
-	challenge_on_response(&c->challenge, f->path_data);
+	path_on_response(c, f->path_data, p->now_us);
 	return 0;
 }
 

@@ -87,8 +87,7 @@ uint64_t conn_deadline(const struct conn *c, uint64_t now_us)
 	t = min_u64(t, c->keepalive_deadline_us);
 	t = min_u64(t, keyring_deadline(&c->keys));
 	t = min_u64(t, ack_deadline(c));
-	if (c->challenge.pending)
-		t = min_u64(t, c->challenge.deadline_us);
+	t = min_u64(t, path_deadline(c));
 	if (c->pacer_blocked)
 		t = min_u64(t, recovery_pacer_deadline(&c->rec, now_us));
 	return t;
@@ -109,16 +108,12 @@ static void handshake_timeout(struct conn *c, uint64_t now_us)
 	close_begin(c, &err, now_us);
 }
 
-/* Two in the space whose timer it was, and one in others that wait too: the peer may only have keys for these.
- * RFC 9002 6.2.4 */
-static void want_probes(struct conn *c, enum pn_space space)
+/* So many datagrams, with what waits in other spaces too: the peer may only have keys for these. RFC 9002 6.2.4 */
+void timer_want_probes(struct conn *c, enum pn_space space, unsigned n)
 {
-	for (int s = 0; s < SPACE_COUNT; s++) {
-		if (s != (int)space && !c->rec.space[s].eliciting_in_flight)
-			continue;
-		c->probes[s] = s == (int)space ? 2 : 1;
-		retx_probe(c, s);
-	}
+	for (int s = 0; s < SPACE_COUNT; s++)
+		if ((s == (int)space || c->rec.space[s].eliciting_in_flight) && c->probes[s] < n)
+			c->probes[s] = n;
 }
 
 static void recovery_timeout(struct conn *c, uint64_t now_us)
@@ -131,7 +126,7 @@ static void recovery_timeout(struct conn *c, uint64_t now_us)
 		retx_lost(c, &res.lost);
 		break;
 	case RECOVERY_PTO:
-		want_probes(c, space);
+		timer_want_probes(c, space, CONN_PROBES);
 		break;
 	case RECOVERY_NONE:
 		break;
@@ -169,7 +164,7 @@ void conn_on_timeout(struct conn *c, uint64_t now_us)
 		arm_keepalive(c, now_us);
 	}
 	keyring_on_time(&c->keys, now_us);
-	challenge_on_time(&c->challenge, now_us);
-	if (now_us >= recovery_deadline(&c->rec))
+	path_on_time(c, now_us);
+	if (c->state == CONN_ACTIVE && now_us >= recovery_deadline(&c->rec))
 		recovery_timeout(c, now_us);
 }

@@ -6,13 +6,15 @@
 #include "conn/conn_int.h"
 
 #define PACKET_ROOM_MIN 128	/* no packet is begun in less room */
+#define PATH_ROOM_MIN 80	/* nor one for PATH_CHALLENGE and the like */
 #define RESET_ROOM 22u		/* bytes of a packet beyond the length of our CIDs. RFC 9000 10.3 */
 
 /* ---- one packet ---------------------------------------------------------- */
 
 static int packet_begin(struct conn *c, struct build *b, enum level level, uint8_t *at, uint8_t *end, uint64_t now_us)
 {
-	static const enum packet_type types[] = { [LEVEL_INITIAL] = PACKET_INITIAL, [LEVEL_HANDSHAKE] = PACKET_HANDSHAKE };
+	static const enum packet_type types[] = { [LEVEL_INITIAL] = PACKET_INITIAL,
+						  [LEVEL_HANDSHAKE] = PACKET_HANDSHAKE };
 	enum pn_space space = level_space(level);
 	const struct cid *dcid = remote_cids_current(&c->rcids);
 	uint64_t random = level == LEVEL_APP ? rng_u64(c->rng) : 0;
@@ -29,9 +31,8 @@ static int packet_begin(struct conn *c, struct build *b, enum level level, uint8
 	if (level == LEVEL_APP)
 		ok = packet_write_short(&b->w, dcid, spin, c->keys.tx_phase, b->pn, b->pn_len);
 	else
-		ok = packet_write_long(&b->w, types[level], c->version, dcid, &c->lcids.v[0].cid,
-				       level == LEVEL_INITIAL ? c->token : NULL, level == LEVEL_INITIAL ? c->token_len : 0,
-				       b->pn, b->pn_len, &b->length_off);
+		ok = packet_write_long(&b->w, types[level], c->version, dcid, &c->lcids.v[0].cid, c->token,
+				       level == LEVEL_INITIAL ? c->token_len : 0, b->pn, b->pn_len, &b->length_off);
 	b->hdr_len = wr_len(&b->w);
 	b->pn_off = b->hdr_len - b->pn_len;
 	return ok ? 0 : QE_LIMIT;
@@ -272,6 +273,59 @@ static int tx_train(struct conn *c, struct train *t, uint64_t now_us)
 	return (int)n;
 }
 
+/* ---- a packet for a path alone ------------------------------------------- */
+
+/* Nothing but path frames: to the former address, and to a new one that may not get whole packets yet. */
+static int tx_path(struct conn *c, struct train *t, struct challenge *ch, size_t cap, uint64_t now_us)
+{
+	struct recovery_env env = conn_env(c);
+	struct build b;
+	int e = packet_begin(c, &b, LEVEL_APP, t->buf, t->buf + cap, now_us);
+	if (!e)
+		tx_fill_path(&b, ch);
+	if (e || packet_empty(&b)) {
+		if (b.sp)
+			packet_abandon(c, &b);
+		return e == QE_LIMIT ? 0 : e;
+	}
+	packet_pad(c, &b, cap < MIN_INITIAL_DATAGRAM ? cap : MIN_INITIAL_DATAGRAM);
+	/* That nobody is at the former address any more is no loss on the path that is in use. RFC 9000 9.4 */
+	b.sp->eliciting = ch == &c->challenge;
+	e = packet_finish(c, &b, false, false, &env);
+	if (!e)
+		e = mask_one(c, &b);
+	if (e)
+		return e;
+	t->len = t->seg = wr_len(&b.w);
+	t->ecn = ECN_NOT_ECT;
+	return 1;
+}
+
+static int tx_new_path(struct conn *c, struct train *t, uint64_t now_us)
+{
+	uint64_t allowed = amplify_budget(&c->amplify);
+	size_t cap = allowed < c->mss ? (size_t)allowed : c->mss;
+	bool asks = c->challenge.want_send;
+	if (c->amplify.validated || !challenge_has_frames(&c->challenge) || cap < PATH_ROOM_MIN)
+		return 0;
+	int n = tx_path(c, t, &c->challenge, cap, now_us);
+	if (n <= 0)
+		return n;
+	c->amplify.sent += t->len;
+	c->small_challenge |= asks && t->len < MIN_INITIAL_DATAGRAM;
+	return n;
+}
+
+static int tx_former_path(struct conn *c, struct train *t, uint64_t now_us)
+{
+	if (!c->former.known || !challenge_has_frames(&c->former.challenge))
+		return 0;
+	int n = tx_path(c, t, &c->former.challenge, c->mss, now_us);
+	if (n > 0)
+		t->remote = c->former.remote;
+	return n;
+}
+
 /* ---- the verb ------------------------------------------------------------ */
 
 size_t conn_poll_transmit(struct conn *c, struct train *t, uint64_t now_us)
@@ -292,6 +346,10 @@ size_t conn_poll_transmit(struct conn *c, struct train *t, uint64_t now_us)
 		return 0;
 	if (!c->confirmed)
 		n = tx_coalesced(c, t, now_us);
+	if (n == 0 && c->confirmed)
+		n = tx_new_path(c, t, now_us);
+	if (n == 0 && c->former.known)
+		n = tx_former_path(c, t, now_us);
 	if (n == 0 && c->established)
 		n = tx_train(c, t, now_us);
 	if (n >= 0)

@@ -13,10 +13,18 @@
 static bool app_control_pending(struct conn *c)
 {
 	const struct streams *ss = &c->streams;
-	return c->want_handshake_done || c->want_new_token || c->want_ping || c->challenge.nowed ||
-	       c->challenge.want_send || ss->want_max_data || ss->want_data_blocked || ss->want_max_streams[0] ||
-	       ss->want_max_streams[1] || ss->want_streams_blocked[0] || ss->want_streams_blocked[1] ||
-	       !TAILQ_EMPTY(&ss->want) || local_cids_next_unsent(&c->lcids) || remote_cids_retire_pending(&c->rcids);
+	return c->want_handshake_done || c->want_new_token || c->want_ping || challenge_has_frames(&c->challenge) ||
+	       ss->want_max_data || ss->want_data_blocked || ss->want_max_streams[0] || ss->want_max_streams[1] ||
+	       ss->want_streams_blocked[0] || ss->want_streams_blocked[1] || !TAILQ_EMPTY(&ss->want) ||
+	       local_cids_next_unsent(&c->lcids) || remote_cids_retire_pending(&c->rcids);
+}
+
+static bool content_pending(struct conn *c, enum level level)
+{
+	if (sendbuf_pending(&c->crypto[level].tx, CONN_NEVER))
+		return true;
+	/* In this order: looking for data may show that DATA_BLOCKED is due. */
+	return level == LEVEL_APP && (streams_next_sendable(&c->streams) || app_control_pending(c));
 }
 
 bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us)
@@ -26,12 +34,7 @@ bool tx_wants(struct conn *c, enum level level, bool congested, uint64_t now_us)
 		return false;
 	if (ackq_due(&c->ackq[space], now_us))
 		return true;
-	if (congested)
-		return false;
-	if (c->probes[space] || sendbuf_pending(&c->crypto[level].tx, CONN_NEVER))
-		return true;
-	/* In this order: looking for data may show that DATA_BLOCKED is due. */
-	return level == LEVEL_APP && (streams_next_sendable(&c->streams) || app_control_pending(c));
+	return !congested && (c->probes[space] || content_pending(c, level));
 }
 
 /* ---- notes --------------------------------------------------------------- */
@@ -57,7 +60,7 @@ static void fill_ack(struct conn *c, struct build *b, uint64_t now_us)
 	struct ackq *q = &c->ackq[space];
 	if (!ackq_owed(q) && !ackq_due(q, now_us))
 		return;
-	uint64_t delay = ackq_delay_field(q, now_us, space == SPACE_APP ? CONN_ACK_EXPONENT : 3);
+	uint64_t delay = ackq_delay_field(q, now_us, CONN_ACK_EXPONENT);
 	if (!frame_write_ack(&b->w, &q->got, delay, ackq_has_ecn(q) ? q->ecn : NULL, ACK_RANGES_SENT))
 		return;
 	b->sp->acks_up_to = q->largest;
@@ -85,15 +88,15 @@ static int fill_crypto(struct conn *c, struct build *b)
 /* ---- control frames of 1-RTT --------------------------------------------- */
 
 /* Their datagram is expanded, to show that the path carries as much. RFC 9000 8.2.1, 8.2.2 */
-static void fill_path(struct conn *c, struct build *b)
+void tx_fill_path(struct build *b, struct challenge *ch)
 {
 	uint8_t data[8];
-	while (wr_left(&b->w) >= 9 && challenge_next_response(&c->challenge, data)) {
+	while (wr_left(&b->w) >= 9 && challenge_next_response(ch, data)) {
 		frame_write_path_response(&b->w, data);
 		b->sp->eliciting = b->expand = true;
 	}
-	if (c->challenge.want_send && frame_write_path_challenge(&b->w, c->challenge.ours)) {
-		c->challenge.want_send = false;
+	if (ch->want_send && frame_write_path_challenge(&b->w, ch->ours)) {
+		ch->want_send = false;
 		b->sp->eliciting = b->expand = true;
 	}
 }
@@ -111,12 +114,12 @@ static int fill_new_token(struct conn *c, struct build *b)
 
 static int fill_cids(struct conn *c, struct build *b)
 {
-	struct local_cid *l;
+	const struct local_cid *l;
 	uint64_t seq;
 	int e = 0;
 	while (!e && (l = local_cids_next_unsent(&c->lcids)) &&
 	       frame_write_new_connection_id(&b->w, l->seq, 0, &l->cid, l->token)) {
-		l->want_send = false;
+		local_cids_on_sent(&c->lcids, l->seq);
 		e = NOTE(b, .retx = RETX_NEW_CONNECTION_ID, .id = l->seq);
 	}
 	while (!e && wr_left(&b->w) >= 9 && remote_cids_next_retire(&c->rcids, &seq)) {
@@ -194,7 +197,7 @@ static int fill_control(struct conn *c, struct build *b)
 	struct stream *s;
 	bool fits = true;
 	int e = 0;
-	fill_path(c, b);
+	tx_fill_path(b, &c->challenge);
 	if (c->want_handshake_done && frame_write_handshake_done(&b->w)) {
 		c->want_handshake_done = false;
 		e = NOTE(b, .retx = RETX_HANDSHAKE_DONE);
@@ -239,6 +242,15 @@ static int fill_streams(struct conn *c, struct build *b)
 	return 0;
 }
 
+/* Probes of higher spaces go into the same datagrams, as far as they fit: they may not make more of them. */
+static void probe_written(struct conn *c, enum pn_space space)
+{
+	c->probes[space]--;
+	for (int s = space + 1; s < SPACE_COUNT; s++)
+		if (c->probes[s] > c->probes[space] + 1)
+			c->probes[s] = c->probes[space] + 1;
+}
+
 int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us)
 {
 	enum pn_space space = level_space(b->level);
@@ -246,6 +258,9 @@ int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us)
 	fill_ack(c, b, now_us);
 	if (congested)
 		return 0;
+	/* A probe carries what is new, else what is oldest; a PING would bring nothing forward. RFC 9002 6.2.4 */
+	while (c->probes[space] && !content_pending(c, b->level) && retx_probe(c, space))
+		;
 	if (b->level == LEVEL_APP)
 		e = fill_control(c, b);
 	if (!e)
@@ -260,7 +275,7 @@ int tx_fill(struct conn *c, struct build *b, bool congested, uint64_t now_us)
 		if (b->level == LEVEL_APP)
 			c->want_ping = false;
 		if (c->probes[space])
-			c->probes[space]--;
+			probe_written(c, space);
 	}
 	return 0;
 }

@@ -452,8 +452,8 @@ size_t endpoint_poll_transmit(struct endpoint *e, struct train *t, uint64_t now_
 			continue;
 		}
 		set_ready(e, m);	/* at the end: the others come first */
-		if (!addr_equal(&m->dx.remote, &t->remote))
-			demux_move(&e->demux, &m->dx, &t->remote);
+		if (!addr_equal(&m->dx.remote, conn_remote(m->conn)))
+			demux_move(&e->demux, &m->dx, conn_remote(m->conn));
 		return n;
 	}
 	return 0;

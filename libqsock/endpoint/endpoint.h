@@ -36,8 +36,8 @@ void endpoint_free(struct endpoint *e);
 void endpoint_listen(struct endpoint *e, const struct conn_config *cfg);
 /* Always validate addresses by Retry, or not: as endpoint_config.retry, for a listener that comes later. */
 void endpoint_retry(struct endpoint *e, bool retry);
-/* While true new connections are refused with CONNECTION_REFUSED: the accept queue is full, or nobody listens any more. Without
- * a listener and without this they get no answer. */
+/* While true new connections are refused with CONNECTION_REFUSED: the accept queue is full, or nobody listens any more.
+ * Without a listener and without this they get no answer. */
 void endpoint_refuse(struct endpoint *e, bool refuse);
 /* As conn_new_client; the connection belongs to e. */
 struct conn *endpoint_connect(struct endpoint *e, const struct conn_config *cfg, const struct addr *local,

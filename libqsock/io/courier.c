@@ -54,13 +54,10 @@ int engine_take_fd(struct engine *e, int app_fd)
 	if (e->self_pidfd < 0)
 		e->self_pidfd = pidfd_open(getpid(), 0);
 	int fd = e->self_pidfd < 0 ? -1 : pidfd_getfd(e->self_pidfd, app_fd, 0);
-	e->needs_courier = fd < 0 && errno != EMFILE && errno != ENFILE && errno != ENOMEM;
-	if (k)
-		k->wanted |= e->needs_courier;
+	if (fd < 0 && k && errno != EMFILE && errno != ENFILE && errno != ENOMEM)
+		k->wanted = true;
 	return fd;
 }
-
-bool engine_needs_courier(const struct engine *e) { return e->needs_courier; }
 
 static int open_listener(struct engine *e, void *arg)
 {

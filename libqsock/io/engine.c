@@ -124,8 +124,7 @@ static void *engine_main(void *arg)
 	if (hooks.started)
 		hooks.started(e);
 	loop_run(e);
-	if (hooks.ended)
-		hooks.ended(e);
+	e->lossy = hooks.ended && !hooks.ended(e);
 	engine_self = NULL;
 	/* The end of the thread would do it too, but only some time after pthread_join returned. */
 	close_range(0, ~0U, 0);
@@ -243,18 +242,20 @@ static int begin_stop(struct engine *e, void *arg)
 	return 0;
 }
 
-void engine_stop(uint64_t linger_us)
+int engine_stop(uint64_t linger_us)
 {
 	struct host *h = atomic_load(&the_host);
 	if (!h || engine_self)
-		return;
+		return 0;
 	struct command c = { .fn = begin_stop, .arg = &linger_us };
+	bool lossy = false;
 	int cancel;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	pthread_mutex_lock(&h->life);
 	struct engine *e = h->engine;
 	if (e && command_push(h, &c) && command_wait(h, &c)) {
 		pthread_join(h->thread, NULL);
+		lossy = e->lossy;
 		h->engine = NULL;
 		newest = e->forgotten;
 		sem_destroy(&e->ready);
@@ -262,23 +263,26 @@ void engine_stop(uint64_t linger_us)
 	}
 	pthread_mutex_unlock(&h->life);
 	pthread_setcancelstate(cancel, NULL);
+	if (!lossy)
+		return 0;
+	errno = ETIMEDOUT;
+	return -1;
 }
 
 /* ---- on the engine thread ------------------------------------------------ */
 
 /* Hardly a source has more than one other descriptor beside it, so the table is looked at only when it may be near its
  * limit. */
-bool engine_has_slots(struct engine *e)
+bool engine_has_slot(struct engine *e)
 {
 	struct rlimit limit;
 	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur > 2 * (rlim_t)e->sources + 64)
 		return true;
-	int a = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0), b = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0);
-	if (a >= 0)
-		close(a);
-	if (b >= 0)
-		close(b);
-	return a >= 0 && b >= 0;
+	int fd = fcntl(e->epoll_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
 }
 
 uint8_t *engine_rx_buf(struct engine *e) { return e->rx_buf; }

@@ -40,10 +40,11 @@ bool engine_running_here(void);
 /* Stop: hooks' stop is called, then the loop goes on until hooks say idle or
  * linger_us passed, then the thread ends and every source is closed. Called by
  * itself at exit (atexit, linger as the hooks say: ENGINE_LINGER_HOOK) and by tests. Commands that come
- * meanwhile are still run; a later engine_call starts a new engine. */
+ * meanwhile are still run; a later engine_call starts a new engine. 0; -1/ETIMEDOUT: the hooks say that something is
+ * lost. */
 #define ENGINE_LINGER_US 2000000
 #define ENGINE_LINGER_HOOK UINT64_MAX
-void engine_stop(uint64_t linger_us);
+int engine_stop(uint64_t linger_us);
 
 /* ---- on the engine thread ------------------------------------------------ */
 
@@ -68,9 +69,17 @@ struct source {
 int source_add(struct engine *e, struct source *s, int fd, uint32_t interest, void (*ready)(struct source *, uint32_t));
 /* Change the interest. Re-arms: what is ready now is reported (again). 0 or -1/errno. */
 int source_set(struct engine *e, struct source *s, uint32_t interest);
+/* Give the descriptor over to another owner, with an interest of its own: to is reported what is ready now, and from
+ * nothing any more, not even what is pending in this turn. 0; -1/errno, from is as it was. */
+int source_move(struct engine *e, struct source *from, struct source *to, uint32_t interest,
+		void (*ready)(struct source *, uint32_t));
 /* Stop watching and close the fd. Safe inside any ready callback, also for
  * sources whose event is still pending in this turn. */
 void source_close(struct engine *e, struct source *s);
+
+/* In a command that asks for what the application did before: serve sources that are ready, ahead of the next turn.
+ * false: none was. */
+bool engine_catch_up(struct engine *e);
 
 /* A one-shot timer. Embedded; zero it before first use. */
 struct timer {
@@ -97,18 +106,16 @@ void engine_undefer(struct engine *e, struct deferred *d);
 /* Duplicate a descriptor of the application's table into the engine's (CLOEXEC). In commands of engine_call_with_fd,
  * once, its app_fd; elsewhere it needs the permission for pidfd_getfd and a main thread that lives. -1/errno. */
 int engine_take_fd(struct engine *e, int app_fd);
-/* The last attempt to take one by itself failed: outside of calls there is nothing to be had. */
-bool engine_needs_courier(const struct engine *e);
 
-/* May two more descriptors be received? At the limit recvmsg would destroy what it cannot install. */
-bool engine_has_slots(struct engine *e);
+/* May one more descriptor be received? At the limit recvmsg would destroy what it cannot install. */
+bool engine_has_slot(struct engine *e);
 
 /* The layer above: what to do at stop. Registered once before the first engine_call. */
 struct engine_hooks {
 	void (*started)(struct engine *e);
 	void (*stop)(struct engine *e);		/* begin to close everything gracefully */
 	bool (*idle)(struct engine *e);		/* nothing left to deliver */
-	void (*ended)(struct engine *e);	/* free everything; the thread is about to end */
+	bool (*ended)(struct engine *e);	/* free everything; the thread is about to end. false: something is lost */
 	uint64_t (*linger_us)(struct engine *e);	/* how long exit may wait; NULL: ENGINE_LINGER_US */
 };
 void engine_set_hooks(const struct engine_hooks *h);

@@ -55,7 +55,6 @@ struct engine {
 	int epoll_fd, signal_fd;
 	int timer_fd;		/* only where epoll_pwait2 is missing, else -1 */
 	int self_pidfd;		/* opened by the first engine_take_fd, else -1 */
-	bool needs_courier;		/* pidfd_getfd was of no use the last time */
 	struct carry *carry;	/* courier.c: of the command that is run, or NULL */
 	uint64_t now_us;
 	struct timers timers;
@@ -63,11 +62,13 @@ struct engine {
 	struct deferred_list deferred;
 	struct epoll_event events[TURN_EVENTS];
 	int n_events, next_event;
+	bool serving;		/* events, just now */
 	int spin_credit;	/* spins that may still fail; 0: sleep at once */
 	unsigned spin_skipped;	/* short sleeps since, a spin would have paid */
 	bool one_cpu;
 	bool stopping;
 	uint64_t stop_at_us;
+	bool lossy;		/* what the hooks said in the end */
 	void *data;
 	sem_t ready;		/* setup is over, setup_errno says how */
 	int setup_errno;

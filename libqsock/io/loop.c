@@ -95,14 +95,32 @@ int source_set(struct engine *e, struct source *s, uint32_t interest)
 	return source_ctl(e, s, EPOLL_CTL_MOD);
 }
 
-void source_close(struct engine *e, struct source *s)
+/* Its owner may free it: what is left of this turn's events must not find it. */
+static void forget_events(struct engine *e, const struct source *s)
 {
-	if (s->fd < 0)
-		return;
 	for (int i = e->next_event; i < e->n_events; i++) {
 		if (e->events[i].data.ptr == s)
 			e->events[i].data.ptr = NULL;
 	}
+}
+
+int source_move(struct engine *e, struct source *from, struct source *to, uint32_t interest,
+		void (*ready)(struct source *, uint32_t))
+{
+	*to = *from;
+	to->ready = ready;
+	if (source_set(e, to, interest))
+		return -1;
+	forget_events(e, from);
+	from->fd = -1;
+	return 0;
+}
+
+void source_close(struct engine *e, struct source *s)
+{
+	if (s->fd < 0)
+		return;
+	forget_events(e, s);
 	/* close() alone leaves the registration behind while a duplicate of the descriptor lives somewhere. */
 	if (!s->sole)
 		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
@@ -113,6 +131,7 @@ void source_close(struct engine *e, struct source *s)
 
 static void sources_ready(struct engine *e)
 {
+	e->serving = true;
 	for (e->next_event = 0; e->next_event < e->n_events;) {
 		struct epoll_event *ev = &e->events[e->next_event++];
 		struct source *s = ev->data.ptr;
@@ -120,6 +139,7 @@ static void sources_ready(struct engine *e)
 			s->ready(s, ev->events);
 	}
 	e->n_events = e->next_event = 0;
+	e->serving = false;
 }
 
 /* ---- deferred ------------------------------------------------------------ */
@@ -191,6 +211,16 @@ static void poll_once(struct engine *e)
 	e->n_events = n > 0 ? n : 0;
 }
 
+bool engine_catch_up(struct engine *e)
+{
+	if (e->serving)
+		return false;
+	poll_once(e);
+	const bool any = e->n_events;
+	sources_ready(e);
+	return any;
+}
+
 static void sleep_until(struct engine *e, uint64_t until_us)
 {
 	/* No sleep while a signal is on its way here: its edge may be over already. */
@@ -251,7 +281,7 @@ static bool loop_ended(struct engine *e)
 	if (!e->stopping)
 		return false;
 	const struct engine_hooks *h = engine_hooks();
-	if (e->now_us < e->stop_at_us && h->idle && !h->idle(e))
+	if (h->idle && !h->idle(e) && e->now_us < e->stop_at_us)
 		return false;
 	return commands_close(e);
 }

@@ -26,12 +26,20 @@ bool challenge_next_response(struct challenge *c, uint8_t data[8])
 	return true;
 }
 
-void challenge_start(struct challenge *c, const struct rng *rng, uint64_t now_us, uint64_t pto_us)
+void challenge_start(struct challenge *c, const struct rng *rng, uint64_t now_us, uint64_t interval_us,
+		     uint64_t give_up_us)
 {
 	rng_fill(rng, c->ours, sizeof(c->ours));
 	c->nearlier = 0;
 	c->pending = c->want_send = true;
-	c->deadline_us = now_us + 3 * pto_us;	/* RFC 9000 8.2.4 */
+	c->interval_us = interval_us;
+	c->again_us = now_us + interval_us;
+	c->deadline_us = now_us + give_up_us;
+}
+
+void challenge_stop(struct challenge *c)
+{
+	c->pending = c->want_send = false;
 }
 
 bool challenge_on_response(struct challenge *c, const uint8_t data[8])
@@ -42,14 +50,12 @@ bool challenge_on_response(struct challenge *c, const uint8_t data[8])
 	for (unsigned i = 0; i < c->nearlier; i++)
 		hit |= !memcmp(c->earlier[i], data, 8);
 	if (hit)
-		c->pending = c->want_send = false;
+		challenge_stop(c);
 	return hit;
 }
 
-void challenge_on_lost(struct challenge *c, const struct rng *rng)
+static void renew(struct challenge *c, const struct rng *rng)
 {
-	if (!c->pending || c->want_send)
-		return;
 	unsigned keep = c->nearlier < CHALLENGE_EARLIER ? c->nearlier : CHALLENGE_EARLIER - 1;
 	memmove(c->earlier[1], c->earlier[0], keep * sizeof(c->earlier[0]));
 	memcpy(c->earlier[0], c->ours, 8);
@@ -58,10 +64,23 @@ void challenge_on_lost(struct challenge *c, const struct rng *rng)
 	c->want_send = true;
 }
 
-bool challenge_on_time(struct challenge *c, uint64_t now_us)
+uint64_t challenge_deadline(const struct challenge *c)
 {
-	if (!c->pending || now_us < c->deadline_us)
+	if (!c->pending)
+		return UINT64_MAX;
+	return c->want_send || c->again_us > c->deadline_us ? c->deadline_us : c->again_us;
+}
+
+bool challenge_on_time(struct challenge *c, const struct rng *rng, uint64_t now_us)
+{
+	if (now_us < challenge_deadline(c))
 		return false;
-	c->pending = c->want_send = false;
-	return true;
+	if (now_us >= c->deadline_us) {
+		challenge_stop(c);
+		return true;
+	}
+	c->interval_us *= 2;
+	c->again_us = now_us + c->interval_us;
+	renew(c, rng);
+	return false;
 }

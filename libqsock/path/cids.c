@@ -62,17 +62,21 @@ int local_cids_retire(struct local_cids *l, uint64_t seq, const struct cid *used
 	return 0;
 }
 
-struct local_cid *local_cids_next_unsent(struct local_cids *l)
+const struct local_cid *local_cids_next_unsent(const struct local_cids *l)
 {
-	for (unsigned i = 0; i < l->n; i++) {
-		struct local_cid *c = &l->v[i];
-		if (!c->want_send)
-			continue;
-		if (c->seq >= l->offered)
-			l->offered = c->seq + 1;
-		return c;
-	}
+	for (unsigned i = 0; i < l->n; i++)
+		if (l->v[i].want_send)
+			return &l->v[i];
 	return NULL;
+}
+
+void local_cids_on_sent(struct local_cids *l, uint64_t seq)
+{
+	struct local_cid *c = local_find(l, seq);
+	assert(c);
+	c->want_send = false;
+	if (seq >= l->offered)
+		l->offered = seq + 1;
 }
 
 void local_cids_on_lost(struct local_cids *l, uint64_t seq)

@@ -22,7 +22,7 @@ struct local_cids {
 	struct local_cid v[CIDS_LOCAL_MAX];
 	unsigned n;
 	uint64_t next_seq;
-	uint64_t offered;	/* sequence numbers below have been handed out for sending */
+	uint64_t offered;	/* sequence numbers below have been sent */
 	uint64_t peer_limit;	/* active_connection_id_limit of the peer; 0 until its parameters are known */
 };
 
@@ -36,8 +36,9 @@ uint64_t local_cids_add(struct local_cids *l, const struct cid *cid, const uint8
  * retired; QE_PROTOCOL_VIOLATION: never sent to the peer, the one in use by this packet, or ours is zero-length. So
  * between two transmissions at most CIDS_LOCAL_MAX are retired. RFC 9000 19.16 */
 int local_cids_retire(struct local_cids *l, uint64_t seq, const struct cid *used, struct cid *gone);
-/* Lowest that wants to be sent, NULL: none. The caller clears want_send when its frame is written. */
-struct local_cid *local_cids_next_unsent(struct local_cids *l);
+/* Lowest that wants to be sent, NULL: none. Once its frame is written: local_cids_on_sent. */
+const struct local_cid *local_cids_next_unsent(const struct local_cids *l);
+void local_cids_on_sent(struct local_cids *l, uint64_t seq);	/* from now on the peer may retire it */
 void local_cids_on_lost(struct local_cids *l, uint64_t seq);	/* send again if still issued */
 
 struct remote_cid {
@@ -55,7 +56,7 @@ struct remote_cids {
 	unsigned n;
 	unsigned current;	/* index of the one in use */
 	uint64_t retire_prior_to;
-	uint64_t highest_seq, seen;	/* bit i: highest_seq - i was received; a late copy must not revive a retired CID */
+	uint64_t highest_seq, seen;	/* bit i: highest_seq - i came; late copies revive no retired CID */
 	uint64_t retire[CIDS_RETIRE_MAX];	/* sequence numbers to be retired: frames to send or unacknowledged */
 	bool retire_want[CIDS_RETIRE_MAX];	/* to be sent: not yet, or lost */
 	unsigned nretire;

@@ -10,6 +10,14 @@ void ecn_init(struct ecn_path *e, bool enable)
 	*e = (struct ecn_path){ .state = enable ? ECN_TESTING : ECN_FAILED };
 }
 
+void ecn_restart(struct ecn_path *e)
+{
+	if (e->state == ECN_FAILED)
+		return;
+	e->state = ECN_TESTING;
+	e->tested = e->lost = 0;
+}
+
 enum ecn ecn_mark(const struct ecn_path *e)
 {
 	return e->state == ECN_TESTING || e->state == ECN_CAPABLE ? ECN_ECT0 : ECN_NOT_ECT;

@@ -21,6 +21,7 @@ struct ecn_path {
 };
 
 void ecn_init(struct ecn_path *e, bool enable);	/* !enable: ECN_FAILED from the start */
+void ecn_restart(struct ecn_path *e);	/* another path, the same counts: test it. Once failed it stays so */
 enum ecn ecn_mark(const struct ecn_path *e);	/* for the next packet: ECN_ECT0 or ECN_NOT_ECT */
 /* A marked packet left. tracked: it is in flight, so its loss will be noticed. */
 void ecn_on_sent(struct ecn_path *e, bool tracked);

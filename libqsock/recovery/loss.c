@@ -62,6 +62,14 @@ static uint64_t take_acked(struct recovery *r, enum pn_space space, const struct
 	return ect;
 }
 
+/* During the handshake an ACK may have waited for keys for seconds. A sample from which that cannot be taken off, or,
+ * as the first one, one that is mostly waiting, says nothing about the path. RFC 9002 5.3 */
+static bool is_credible(const struct rtt *rtt, uint64_t latest_us, uint64_t ack_delay_us)
+{
+	uint64_t path_us = rtt->sampled ? rtt->min_us : latest_us / 2;
+	return ack_delay_us <= RTT_GRANULARITY_US || latest_us >= path_us + ack_delay_us;
+}
+
 /* An RTT sample needs the largest to be new, and an eliciting packet among the new ones. RFC 9002 5.1 */
 static void sample_rtt(struct recovery *r, enum pn_space space, const struct frame_ack *ack, uint64_t ack_delay_us,
 		       const struct recovery_env *env, uint64_t now_us, const struct ack_result *out)
@@ -74,12 +82,15 @@ static void sample_rtt(struct recovery *r, enum pn_space space, const struct fra
 			break;
 	if (!s)
 		return;
-	uint64_t sent = TAILQ_LAST(&out->acked, sent_list)->at_us;
+	uint64_t sent = TAILQ_LAST(&out->acked, sent_list)->at_us, latest_us = now_us > sent ? now_us - sent : 0;
 	if (space == SPACE_INITIAL)
 		ack_delay_us = 0;
 	else if (env->handshake_confirmed && ack_delay_us > env->max_ack_delay_us)
 		ack_delay_us = env->max_ack_delay_us;
-	rtt_sample(&r->rtt, now_us > sent ? now_us - sent : 0, ack_delay_us, now_us);
+	if (sent < r->path_since_us)
+		return;
+	if (env->handshake_confirmed || is_credible(&r->rtt, latest_us, ack_delay_us))
+		rtt_sample(&r->rtt, latest_us, ack_delay_us, now_us);
 }
 
 /* Two eliciting packets lost, sent further apart than the duration, none between them acknowledged, an RTT known
@@ -136,7 +147,10 @@ void recovery_detect_lost(struct recovery *r, enum pn_space space, const struct 
 	if (TAILQ_EMPTY(&out->lost))
 		return;
 	r->bytes_lost += bytes;
-	r->cc.ops->on_congestion(&r->cc, TAILQ_LAST(&out->lost, sent_list)->at_us, bytes, false, now_us);
+	uint64_t newest_us = TAILQ_LAST(&out->lost, sent_list)->at_us;
+	if (newest_us < r->path_since_us)
+		return;
+	r->cc.ops->on_congestion(&r->cc, newest_us, bytes, false, now_us);
 	/* The duration has max_ack_delay in it whatever the space. RFC 9002 7.6.1 */
 	if (!r->rtt.sampled || !is_persistent(r, out, recovery_pto_us(r, env) * PERSISTENT_THRESHOLD))
 		return;
@@ -155,6 +169,8 @@ static void count_delivered(struct recovery *r, uint64_t now_us, const struct ac
 		r->first_sent_at_us = s->at_us;
 		if (s->at_us > r->newest_acked_at_us)
 			r->newest_acked_at_us = s->at_us;
+		if (s->at_us < r->path_since_us)
+			continue;
 		/* The window was in use if it was full while this packet was out, or if only the pacer or the window
 		 * holds us back now. RFC 9002 7.8 */
 		bool limited = s->at_us <= r->full_at_us || !r->app_limited;

@@ -130,6 +130,18 @@ void recovery_discard_space(struct recovery *r, enum pn_space space, const struc
 	recovery_set_timer(r, env, now_us);
 }
 
+void recovery_new_path(struct recovery *r, const struct recovery_env *env, uint64_t since_us, uint64_t now_us)
+{
+	uint32_t mss = r->cc.mss;
+	r->path_since_us = since_us;
+	r->pto_count = 0;
+	r->cc.ops->init(&r->cc, mss, now_us);
+	rtt_init(&r->rtt);
+	pacer_init(&r->pacer, mss, now_us);
+	ecn_restart(&r->ecn);
+	recovery_set_timer(r, env, now_us);
+}
+
 /* Nothing can have been acknowledged or lost yet, so RTT and congestion window are as new. The Initial that follows
  * sets the timer. */
 void recovery_restart_initial(struct recovery *r, struct ack_result *out)

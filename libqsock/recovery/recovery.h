@@ -43,6 +43,7 @@ struct recovery {
 	bool app_limited;		/* set by the owner: the last poll stopped for lack of data or of flow control
 					 * credit, not by recovery_budget */
 	uint64_t full_at_us;		/* when the window was last seen full. RFC 9002 7.8 */
+	uint64_t path_since_us;		/* what was sent before belongs to another path. RFC 9000 9.4 */
 	uint64_t newest_acked_at_us;	/* latest send time acknowledged in any space. RFC 9002 7.6.2 */
 	uint64_t delivered_bytes, delivered_at_us, first_sent_at_us;
 	/* totals for qsock_info */
@@ -95,6 +96,9 @@ static inline uint64_t recovery_deadline(const struct recovery *r) { return r->t
 
 /* Keys of a space were discarded: forget its packets, reset pto_count. RFC 9002 6.4 */
 void recovery_discard_space(struct recovery *r, enum pn_space space, const struct recovery_env *env, uint64_t now_us);
+/* The peer has another address, to which everything goes that was sent from since_us on: congestion control, round-trip
+ * time and ECN begin anew, and what went to the former address counts for none of them. RFC 9000 9.4 */
+void recovery_new_path(struct recovery *r, const struct recovery_env *env, uint64_t since_us, uint64_t now_us);
 /* Retry was received, or version negotiation: forget everything sent in Initial but keep the
  * packet number; RFC 9000 17.2.5.3, RFC 9002 6.3. Frames of the removed packets go to out->lost. */
 void recovery_restart_initial(struct recovery *r, struct ack_result *out);

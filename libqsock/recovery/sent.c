@@ -53,7 +53,7 @@ struct sent_packet *sent_new(struct sent_pool *p)
 	}
 	p->nused++;
 	s->nframes = 0;
-	s->eliciting = s->in_flight = s->ect = s->app_limited = false;
+	s->eliciting = s->in_flight = s->ect = s->repeated = s->app_limited = false;
 	s->acks_up_to = PN_NONE;
 	return s;
 }

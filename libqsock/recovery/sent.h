@@ -31,6 +31,7 @@ struct sent_packet {
 	bool eliciting : 1;
 	bool in_flight : 1;	/* counts toward congestion control */
 	bool ect : 1;		/* sent ECT(0) */
+	bool repeated : 1;	/* a probe took its content over, and with it the duty to repeat it when lost */
 	bool app_limited : 1;	/* for rate samples; set by recovery_on_sent, as the three below */
 	uint64_t acks_up_to;	/* largest of the ACK it carried; PN_NONE: none */
 	uint64_t delivered_bytes, delivered_at_us, first_sent_at_us;

@@ -161,13 +161,12 @@ static ssize_t wait_for_record(int fd, int cancel)
 	return n;
 }
 
-static int accept_record(const struct record *r, int fds[2], enum record_type type, bool nonblock)
+static int accept_record(const struct record *r, int fd, enum record_type type, bool nonblock)
 {
-	api_close(fds[1]);
-	int ok = r->type == type && fds[0] >= 0;
-	if (ok && !pair_await_go(fds[0]) && (!nonblock || !api_set_nonblock(fds[0])))
-		return fds[0];
-	api_close(fds[0]);
+	int ok = r->type == type && fd >= 0;
+	if (ok && !pair_await_go(fd) && (!nonblock || !api_set_nonblock(fd)))
+		return fd;
+	api_close(fd);
 	if (!ok)
 		errno = EPROTO;
 	return -1;
@@ -175,11 +174,11 @@ static int accept_record(const struct record *r, int fds[2], enum record_type ty
 
 int api_take(int fd, enum record_type type, struct record *r, int flags, bool nonblock, int cancel)
 {
-	int fds[2];
+	int got;
 	for (;;) {
-		int n = mailbox_recv(fd, r, fds, flags | MSG_DONTWAIT);
+		int n = mailbox_recv(fd, r, &got, flags | MSG_DONTWAIT);
 		if (n > 0)
-			return accept_record(r, fds, type, nonblock);
+			return accept_record(r, got, type, nonblock);
 		if (n == 0)
 			return -2;
 		if (errno != EAGAIN || !is_blocking(fd))

@@ -62,7 +62,7 @@ int qsock_info(int fd, struct qsock_info *info)
 	return 0;
 }
 
-void qsock_shutdown(uint32_t linger_ms)
+int qsock_shutdown(uint32_t linger_ms)
 {
-	engine_stop(linger_ms * UINT64_C(1000));
+	return engine_stop(linger_ms * UINT64_C(1000));
 }

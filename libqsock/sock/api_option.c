@@ -89,13 +89,35 @@ static int set_quic(int fd, int name, const void *val, socklen_t len)
 	return name == QSOCK_CONFIG ? api_set_config(fd, val, len) : set_string(fd, name, val, len);
 }
 
+/* With a smaller buffer the byte that the engine retains could keep it from ever being polled as writable; how much is
+ * held is for QUIC's windows to say. */
+static int keep_buffer(const void *val, socklen_t len)
+{
+	if (!val)
+		return fail(EFAULT);
+	return len < sizeof(int) ? fail(EINVAL) : 0;
+}
+
+static int set_plain(int fd, int name, const void *val, socklen_t len)
+{
+	switch (name) {
+	case SO_SNDBUF:
+	case SO_RCVBUF:
+	case SO_SNDBUFFORCE:
+	case SO_RCVBUFFORCE:
+		return keep_buffer(val, len);
+	default:
+		return setsockopt(fd, SOL_SOCKET, name, val, len);
+	}
+}
+
 int qsock_setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 {
 	uint64_t cookie;
 	if (api_cookie(fd, &cookie))
 		return -1;
 	if (level == SOL_SOCKET)
-		return setsockopt(fd, level, name, val, len);
+		return set_plain(fd, name, val, len);
 	return level == SOL_QUIC ? set_quic(fd, name, val, len) : fail(ENOPROTOOPT);
 }
 

@@ -92,7 +92,8 @@ static int not_fresh(struct engine *e, uint64_t cookie, const struct sock_obj *o
 	return fail(EALREADY);
 }
 
-/* What the application has set on a fresh socket; errno tells what it is otherwise, as connect does if number is set. */
+/* What the application has set on a fresh socket; errno tells what it is else, in the words of connect if number is
+ * set. */
 static int run_settings(struct engine *e, struct api_call *c)
 {
 	const struct sock_obj *o = sock_find(e, c->cookie);

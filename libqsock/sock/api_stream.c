@@ -11,7 +11,8 @@
 
 /* ---- opening ------------------------------------------------------------------ */
 
-/* The connection takes no more: did it end with an error? What waits for a stream may hear it before the descriptor tells. */
+/* The connection takes no more: did it end with an error? Who waits for a stream may hear it before the descriptor
+ * tells. */
 static int gone(int conn)
 {
 	struct pollfd p = { .fd = conn };
@@ -37,10 +38,12 @@ static int wait_open(int app, int conn, int cancel)
 {
 	int got = api_poll(app, POLLOUT, conn, cancel);
 	if (got >= 0 && !(got & (POLLERR | POLLHUP)))
-		return pair_widen(app);
+		return 0;
 	struct qsock_error err;
 	if (got >= 0) {
 		api_error_of(app, &err);
+		if (err.kind == QSOCK_ERR_STREAM_RESET || err.kind == QSOCK_ERR_STOP_SENDING)
+			return 0;	/* it was opened, and the peer ended it already: as whoever uses it will see */
 		if (err.kind != QSOCK_ERR_LOCAL)
 			return gone(conn);
 		errno = err.os_errno;
@@ -60,7 +63,7 @@ static void withdraw(void *app)
 
 /* Make the pair and hand the engine its end. *now: it may be used at once. The new descriptor, or -1/errno (EAGAIN: the
  * mailbox is full of requests, or the connection not there yet). */
-static int request(int conn, uint64_t conn_cookie, bool uni, bool wait, bool *now)
+static int request(int conn, uint64_t conn_cookie, bool uni, bool nonblock, bool *now)
 {
 	struct record r = { .type = RECORD_OPEN, .flags = uni ? QSOCK_UNI : 0 };
 	int pair[2];
@@ -69,12 +72,11 @@ static int request(int conn, uint64_t conn_cookie, bool uni, bool wait, bool *no
 		return -1;
 	*now = credit_take(conn_cookie, uni);
 	if (!*now) {
-		filler = pair_block(pair[0], wait ? BLOCK_STREAM : BLOCK_WIDE);
+		filler = nonblock && api_set_nonblock(pair[0]) ? -1 : pair_block(pair[0], PAIR_BUFFER);
 		r.flags |= RECORD_OPEN_SLOW;
 		r.filler = (uint64_t)filler;
 	}
-	int fds[2] = { pair[1], *now || wait ? -1 : pair[0] };
-	int failed = filler < 0 || mailbox_send(conn, &r, fds, MSG_DONTWAIT);
+	int failed = filler < 0 || mailbox_send(conn, &r, pair[1], MSG_DONTWAIT);
 	api_close(pair[1]);
 	if (!failed)
 		return pair[0];
@@ -143,7 +145,7 @@ static int open_stream(int conn, int flags, int cancel)
 		return -1;
 	for (;;) {
 		api_fork_hold();
-		int app = request(conn, cookie, flags & QSOCK_UNI, !nonblock, &now);
+		int app = request(conn, cookie, flags & QSOCK_UNI, nonblock, &now);
 		api_fork_release();
 		if (app >= 0)
 			return finish_open(app, conn, !now && !nonblock, flags, cancel);

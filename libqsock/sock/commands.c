@@ -19,16 +19,6 @@ static int fail(int err)
 
 /* ---- engine ends ------------------------------------------------------------------ */
 
-int source_move(struct engine *e, struct source *from, struct source *to, void (*ready)(struct source *, uint32_t))
-{
-	*to = *from;
-	to->ready = ready;
-	if (source_set(e, to, WATCH_ENGINE_END))
-		return -1;
-	from->fd = -1;
-	return 0;
-}
-
 void end_close(struct engine *e, struct source *s, bool clean)
 {
 	char sink[4096];
@@ -60,7 +50,7 @@ int sfresh_revert(struct side *side, struct source *from, uint64_t cookie, struc
 		  const struct qsock_error *why)
 {
 	struct sfresh *f = mem_zalloc(sizeof(*f));
-	if (!f || source_move(side->engine, from, &f->source, fresh_ready)) {
+	if (!f || source_move(side->engine, from, &f->source, WATCH_ENGINE_END, fresh_ready)) {
 		mem_free(f);
 		return -1;
 	}
@@ -297,7 +287,7 @@ int sock_cmd_close(struct engine *e, uint64_t cookie, uint64_t code, const char 
 	if (!o)
 		return -1;
 	if (o->kind == SOCK_LISTENER) {
-		sock_bury(e, cookie, &o->error);
+		sock_bury(e, cookie, &o->error, false);
 		slisten_free((struct slisten *)o, true);
 	} else if (o->kind == SOCK_CONNECTION && !((struct sconn *)o)->over) {
 		struct sconn *c = (struct sconn *)o;
@@ -369,7 +359,8 @@ static void info_of(const struct conn_info *i, struct qsock_info *out)
 	const size_t size = out->size;
 	*out = (struct qsock_info){
 		.size = size, .version = i->version, .mtu = i->mss,
-		.rtt_us = (uint32_t)i->rtt_us, .rtt_min_us = (uint32_t)i->rtt_min_us, .rtt_var_us = (uint32_t)i->rtt_var_us,
+		.rtt_us = (uint32_t)i->rtt_us, .rtt_min_us = (uint32_t)i->rtt_min_us,
+		.rtt_var_us = (uint32_t)i->rtt_var_us,
 		.cwnd = i->cwnd, .bytes_in_flight = i->in_flight, .pacing_rate = i->pacing_rate,
 		.packets_sent = i->packets_sent, .packets_received = i->packets_received,
 		.packets_lost = i->packets_lost, .bytes_sent = i->bytes_sent, .bytes_received = i->bytes_received,
@@ -435,6 +426,7 @@ int sock_cmd_names(struct engine *e, uint64_t cookie, struct addr *local, struct
 
 int sock_cmd_credit(struct engine *e, uint64_t cookie, uint64_t credit[2])
 {
+	engine_catch_up(e);	/* with what was opened before the question */
 	struct sconn *c = find_live_conn(e, cookie);
 	const struct sstream *s;
 	if (!c)
@@ -449,10 +441,15 @@ int sock_cmd_credit(struct engine *e, uint64_t cookie, uint64_t credit[2])
 
 int sock_cmd_unsent(struct engine *e, uint64_t cookie, uint64_t *bytes)
 {
-	struct sstream *s = find_stream(e, cookie, ENOTCONN);
-	if (!s)
+	const struct sstream *s = find_stream(e, cookie, ENOTCONN);
+	if (!s && sock_grave_delivered(e, cookie))
+		*bytes = 0;
+	else if (!s)
 		return -1;
-	*bytes = sstream_queued(s) + (s->stream ? sendbuf_unacked(&s->stream->sb) : 0);
+	else if (s->tx == HALF_CUT)
+		return fail(ENOTCONN);
+	else
+		*bytes = sstream_unsent(s);
 	return 0;
 }
 

@@ -166,7 +166,7 @@ int sconn_connect(struct sfresh *f, size_t filler, const struct addr *remote, co
 	struct engine *e = f->obj.engine;
 	uint64_t cookie = f->obj.cookie;
 	struct sconn *c = sconn_client(f->port, remote, server_name, cfg);
-	if (!c || source_move(e, &f->source, &c->source, ready)) {
+	if (!c || source_move(e, &f->source, &c->source, WATCH_ENGINE_END, ready)) {
 		if (c) {
 			c->cfg = NULL;		/* the reference and the end stay where they are */
 			c->gone = true;
@@ -200,7 +200,7 @@ void sconn_free(struct sconn *c)
 	if (c->app_end >= 0)
 		close(c->app_end);
 	if (!c->gone)
-		sock_bury(side->engine, c->obj.cookie, &c->obj.error);
+		sock_bury(side->engine, c->obj.cookie, &c->obj.error, false);
 	obj_remove(side, &c->obj);
 	endpoint_drop(port_endpoint(c->port->port), c->conn);
 	sport_put(c->port);
@@ -215,7 +215,7 @@ bool sconn_delivered(struct sconn *c)
 	if (c->over)
 		return true;
 	TAILQ_FOREACH(s, &c->streams, link)
-		if (s->tx == HALF_OPEN && s->source.fd >= 0 && !s->filler)
+		if (s->tx == HALF_OPEN && s->source.fd >= 0 && !s->filler && !s->has_arrived)
 			return false;
 	return conn_all_acked(c->conn);
 }
@@ -231,11 +231,17 @@ void sconn_close_gently(struct sconn *c)
 	sconn_touch(c);
 }
 
+/* The application has the other end, and nothing may come into it before the byte that it owes (pair_go). */
+static bool has_mailbox(const struct sconn *c)
+{
+	return c->source.fd >= 0 && !c->listener && !c->owes_go;
+}
+
 /* Streams not yet fetched lie in the mailbox or wait for room there: the end of the connection comes after them. Who
  * opened one meanwhile is told the cause; and a record left over would make a clean end look like another. */
 static void close_mailbox(struct sconn *c)
 {
-	if (c->source.fd < 0 || c->listener || c->owes_go || !TAILQ_EMPTY(&c->arrived))
+	if (!has_mailbox(c) || !TAILQ_EMPTY(&c->arrived))
 		return;
 	take_records(c, RECORDS_QUEUED);
 	end_close(c->side->engine, &c->source, c->obj.error.kind == QSOCK_ERR_NONE);
@@ -258,7 +264,6 @@ void sconn_abandon(struct sconn *c)
 {
 	struct sstream *s;
 	c->gone = true;
-	timer_clear(c->side->engine, &c->retry);
 	end_close(c->side->engine, &c->source, true);
 	if (c->app_end >= 0)
 		close(c->app_end);
@@ -294,8 +299,7 @@ static void deliver_arrived(struct sconn *c)
 {
 	struct engine *e = c->side->engine;
 	struct sstream *s;
-	if ((c->source.fd < 0 && !c->acceptor) || c->owes_go || c->want_out ||
-	    (c->acceptor && c->acceptor->source.interest & EPOLLOUT))
+	if (c->acceptor ? c->acceptor->source.interest & EPOLLOUT : !has_mailbox(c) || c->want_out)
 		return;
 	while ((s = TAILQ_FIRST(&c->arrived))) {
 		if (!sstream_deliver(s))
@@ -316,27 +320,20 @@ static void deliver_arrived(struct sconn *c)
 		source_set(e, &c->source, WATCH_ENGINE_END);
 }
 
-static void drop_fds(const int fds[2])
-{
-	for (int i = 0; i < 2; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
-}
-
 /* Whoever has the descriptor may write there: what came with the record need not be what we would have sent. */
-static void on_record(struct sconn *c, const struct record *r, const int fds[2])
+static void on_record(struct sconn *c, const struct record *r, int end)
 {
 	bool slow = r->flags & RECORD_OPEN_SLOW, uni = r->flags & QSOCK_UNI;
-	if (r->type != RECORD_OPEN || fds[0] < 0 || !pair_like(fds[0]) || (fds[1] >= 0 && !slow) || c->over ||
-	    c->side->phase != PHASE_RUNNING) {
+	if (r->type != RECORD_OPEN || end < 0 || !pair_like(end) || c->over || c->side->phase != PHASE_RUNNING) {
 		if (c->over)
-			sock_bury(c->side->engine, r->cookie, &c->cause);
-		drop_fds(fds);
+			sock_bury(c->side->engine, r->cookie, &c->cause, false);
+		if (end >= 0)
+			close(end);
 		return;
 	}
 	if (!slow && c->promised[uni])
 		c->promised[uni]--;
-	sstream_open(c, fds[0], fds[1], r->cookie, uni, slow ? r->filler : 0);
+	sstream_open(c, end, r->cookie, uni, slow ? r->filler : 0);
 }
 
 static bool holds_more(int fd)
@@ -359,19 +356,19 @@ static void drop_garbage(int fd)
 static bool take_records(struct sconn *c, int most)
 {
 	struct record r;
-	int fds[2];
+	int end;
 	bool more = true;
 	if (!c->established || c->source.fd < 0)
 		return true;	/* connecting: there is filler in it */
 	while (more && most--) {
 		/* Without any, what has come to its end must end all the same: that is what makes room. */
-		if (!engine_has_slots(c->side->engine) && holds_more(c->source.fd)) {
+		if (!engine_has_slot(c->side->engine) && holds_more(c->source.fd)) {
 			sconn_retry_later(c);
 			return false;
 		}
-		int got = mailbox_recv_retaining(c->source.fd, &r, fds, &more);
+		int got = mailbox_recv_retaining(c->source.fd, &r, &end, &more);
 		if (got > 0)
-			on_record(c, &r, fds);
+			on_record(c, &r, end);
 		if (got >= 0)
 			continue;
 		if (errno == EAGAIN)
@@ -431,7 +428,7 @@ static void retry(struct timer *t)
 
 /* ---- credit --------------------------------------------------------------------------- */
 
-/* Those who wait come first; what is left is promised to callers. */
+/* Those who wait come first; what is left is promised to callers, or kept for those who ask the slow way. */
 static void spread_credit(struct sconn *c, int dir)
 {
 	struct sstream *s;
@@ -442,8 +439,10 @@ static void spread_credit(struct sconn *c, int dir)
 	if (credit <= c->promised[dir] || !TAILQ_EMPTY(&c->waiting[dir]))
 		return;
 	uint64_t fresh = credit - c->promised[dir];
-	c->promised[dir] += fresh;
-	credit_add(c->obj.cookie, dir == DIR_BIDI ? fresh : 0, dir == DIR_UNI ? fresh : 0);
+	if (credit_add(c->obj.cookie, dir == DIR_BIDI ? fresh : 0, dir == DIR_UNI ? fresh : 0))
+		c->promised[dir] += fresh;
+	else
+		sconn_retry_later(c);
 }
 
 /* ---- what QUIC says --------------------------------------------------------------------- */

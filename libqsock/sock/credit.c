@@ -59,7 +59,7 @@ bool credit_take(uint64_t conn_cookie, bool uni)
 	return got;
 }
 
-void credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
+bool credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
 {
 	pthread_mutex_lock(&lock);
 	struct credit *c = find(conn_cookie);
@@ -72,6 +72,7 @@ void credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni)
 		c->left[1] += uni;
 	}
 	pthread_mutex_unlock(&lock);
+	return c;
 }
 
 void credit_return(uint64_t conn_cookie, bool uni)

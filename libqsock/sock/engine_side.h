@@ -49,7 +49,6 @@ struct side {			/* engine_data: everything there is */
 	struct sconn_list conns;
 	struct sconn_list work;		/* connections with something to do once the batch is over */
 	struct blockpool *pool;		/* of stream bytes */
-	size_t lent_ends;		/* applications' ends held for streams that wait for credit */
 };
 
 /* lifecycle.c: whoever links one of these files gets the engine's hooks with it. NULL: no memory at the start. */
@@ -80,8 +79,6 @@ void sfresh_free(struct sfresh *f, bool close_end);
 /* A fresh socket of an end that was something else, on port. 0, or -1: from is as it was. */
 int sfresh_revert(struct side *side, struct source *from, uint64_t cookie, struct sport *port,
 		  const struct qsock_error *why);
-/* Give the engine's end over to another object; its events are reported anew. */
-int source_move(struct engine *e, struct source *from, struct source *to, void (*ready)(struct source *, uint32_t));
 /* Close the engine's end. clean: nothing is left in its queue, the application reads 0 after what was sent to it;
  * otherwise the retained byte makes that ECONNRESET. */
 void end_close(struct engine *e, struct source *s, bool clean);
@@ -106,10 +103,10 @@ struct sport {
 	unsigned n_configs;
 	struct deferred reap;
 };
-/* The port bound to a, shared within the process; counted. NULL and errno. */
 /* NULL: nobody in this process has it. Not counted. */
 struct sport *sport_find(struct side *side, const struct addr *a);
-struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags);	/* UDP_*, SPORT_OWN: not shared */
+/* The port bound to a, shared within the process but with SPORT_OWN; counted. flags: and UDP_*. NULL and errno. */
+struct sport *sport_bind(struct side *side, const struct addr *a, unsigned flags);
 struct sport *sport_for_clients(struct side *side, int family);
 struct sport *sport_get(struct sport *p);
 void sport_put(struct sport *p);
@@ -188,7 +185,7 @@ struct sconn *sconn_dial(struct sport *p, const struct addr *remote, const char 
 /* Close when the peer has everything. */
 void sconn_close_gently(struct sconn *c);
 void sconn_event(struct sconn *c, const struct conn_event *ev);
-/* Something is to be done for c at the end of the batch; sconn_work does it for all. */
+/* Something is to be done for c at the end of the batch; side_work does it for all. */
 void sconn_defer(struct sconn *c);
 void side_work(struct side *side);
 /* c was acted on: packets may have to leave. */
@@ -251,21 +248,19 @@ struct sstream {
 	bool want_out;			/* the pair is full: go on at EPOLLOUT */
 	bool retry;			/* no memory for the moment: go on with the connection's retry */
 	bool owes_go;			/* delivered; see pair_go */
-	int app_end;			/* to be sent, or lent to be widened; -1 */
-	bool lent;
-	int app_fd;			/* pooled, blocked: its number in the application's table, to find it again */
+	int app_end;			/* made here, not yet delivered; -1 */
 	size_t filler;			/* > 0: the application's end is blocked by so much */
 	uint64_t seen;			/* pooled: packets received when it was opened */
-	bool parted;			/* pooled: both sides are through, the connection is over; the next write fails */
-	bool deaf;			/* pooled: the application shut its reading half, which with TCP the peer does not notice */
+	bool parted;			/* pooled: both are through, the connection is over; the next write fails */
+	bool deaf;			/* pooled: the application shut its reading half, which TCP does not tell */
 	bool abort_on_close;		/* closing is a reset (SO_LINGER of 0 s) */
 	bool aborted;			/* it was closed with bytes unread: a reset follows the data, as with TCP */
 };
-/* Opened by the application; end and app_end (-1: none) are taken over whatever happens. */
-void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler);
-/* f becomes a stream of the pooled c; filler: by which app_fd is blocked until then; 0: it can start now. revert: a
+/* Opened by the application; end is taken over whatever happens. filler: pair_block's; 0: credit was taken for it. */
+void sstream_open(struct sconn *c, int end, uint64_t cookie, bool uni, size_t filler);
+/* f becomes a stream of the pooled c; filler: by which its end is blocked until then; 0: it can start now. revert: a
  * failure makes it a fresh socket again. 0 or -1/errno, f unchanged. */
-int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler, bool revert);
+int sstream_connect(struct sconn *c, struct sfresh *f, size_t filler, bool revert);
 /* One that waits goes to another connection. */
 void sstream_requeue(struct sstream *s, struct sconn *to);
 /* s, of which the server knows nothing, is opened again there with all that was written. false: not possible. */
@@ -282,7 +277,8 @@ void sstream_lost(struct sstream *s);		/* the connection is over; may free s */
 void sstream_stop(struct sstream *s);		/* the engine stops: forward what was written, then FIN */
 int sstream_reset(struct sstream *s, uint64_t code);
 int sstream_stop_sending(struct sstream *s, uint64_t code);
-uint64_t sstream_queued(const struct sstream *s);	/* written and not yet taken from the pair */
+/* Bytes written and not acknowledged yet, wherever they are; the end counts as one. */
+uint64_t sstream_unsent(const struct sstream *s);
 void sstream_free(struct sstream *s, bool clean);
 /* Stop reading from QUIC for good, telling the peer with code. */
 void sstream_cut_rx(struct sstream *s, uint64_t code);

@@ -70,11 +70,9 @@ static bool idle(struct engine *e)
 	TAILQ_FOREACH(c, &side->conns, link)
 		if (!sconn_delivered(c))
 			return false;
-	if (TAILQ_EMPTY(&side->conns))
-		return true;
 	close_all(side);
 	side->phase = PHASE_CLOSING;
-	return false;
+	return TAILQ_EMPTY(&side->conns);
 }
 
 /* The most patient connection decides. */
@@ -90,20 +88,18 @@ static uint64_t linger_us(struct engine *e)
 	return ms * 1000;
 }
 
-/* The time for lingering is over: let the peers know at once that not all of it came. */
+/* The time for lingering is over: let the peers know at once that not all of it came, those to whom that applies. */
 static void cut_off(struct side *side)
 {
 	struct sconn *c;
-	struct sport *p;
 	TAILQ_FOREACH(c, &side->conns, link) {
-		if (c->over)
+		if (c->over || sconn_delivered(c))
 			continue;
 		conn_close_transport(c->conn, QE_PEER(0), "the program ended before everything was delivered",
 				     engine_now_us(side->engine));
 		sconn_touch(c);
 	}
-	TAILQ_FOREACH(p, &side->ports, link)
-		port_flush(p->port);
+	close_all(side);
 }
 
 static void obj_free(struct sock_obj *o)
@@ -114,16 +110,19 @@ static void obj_free(struct sock_obj *o)
 		slisten_free((struct slisten *)o, false);
 }
 
-static void ended(struct engine *e)
+static bool ended(struct engine *e)
 {
 	struct side *side = side_of(e);
 	struct sconn *c;
 	struct sport *p;
 	struct sock_obj *o;
 	if (!side)
-		return;
-	if (side->phase != PHASE_CLOSING)
+		return true;
+	bool delivered = side->phase == PHASE_CLOSING;
+	if (!delivered)
 		cut_off(side);
+	TAILQ_FOREACH(p, &side->ports, link)
+		port_flush(p->port);
 	while ((o = obj_any(side, SOCK_LISTENER)) || (o = obj_any(side, SOCK_FRESH)))
 		obj_free(o);
 	while ((c = TAILQ_FIRST(&side->conns)))
@@ -137,6 +136,7 @@ static void ended(struct engine *e)
 	mem_free(side->pool);
 	mem_free(side);
 	engine_set_data(e, NULL);
+	return delivered;
 }
 
 /* Called and not a constructor: of an archive only what is called gets linked. */

@@ -36,7 +36,7 @@ static int send_one(struct slisten *l, struct sconn *c)
 	conn_info(c->conn, &info);
 	r.cookie = c->obj.cookie;
 	r.peer = info.remote;
-	if (mailbox_send(l->source.fd, &r, (int[2]){ c->app_end, -1 }, MSG_DONTWAIT))
+	if (mailbox_send(l->source.fd, &r, c->app_end, MSG_DONTWAIT))
 		return -1;
 	close(c->app_end);
 	c->app_end = -1;
@@ -46,7 +46,7 @@ static int send_one(struct slisten *l, struct sconn *c)
 
 void slisten_shut(struct slisten *l)
 {
-	sock_bury(l->obj.engine, l->obj.cookie, &l->obj.error);
+	sock_bury(l->obj.engine, l->obj.cookie, &l->obj.error, false);
 	slisten_free(l, true);
 }
 
@@ -116,10 +116,13 @@ int slisten_start(struct sfresh *f, struct sock_config *cfg, int backlog, bool s
 	struct side *side = side_of(e);
 	struct slisten *l = mem_zalloc(sizeof(*l));
 	uint64_t cookie = f->obj.cookie;
-	const struct conn_config *conn_cfg = l ? sport_keep_config(f->port, cfg) : NULL;
-	if (!conn_cfg || source_move(e, &f->source, &l->source, ready)) {
+	if (!l) {
+		errno = ENOMEM;
+		return -1;
+	}
+	const struct conn_config *conn_cfg = sport_keep_config(f->port, cfg);
+	if (!conn_cfg || source_move(e, &f->source, &l->source, WATCH_ENGINE_END, ready)) {
 		mem_free(l);
-		errno = errno ? errno : ENOMEM;
 		return -1;
 	}
 	l->port = sport_get(f->port);

@@ -11,24 +11,21 @@
 
 union fd_control {
 	struct cmsghdr hdr;
-	char buf[CMSG_SPACE(2 * sizeof(int))];
+	char buf[CMSG_SPACE(sizeof(int))];
 };
 
-int mailbox_send(int fd, const struct record *r, const int fds[2], int flags)
+int mailbox_send(int fd, const struct record *r, int with, int flags)
 {
 	union fd_control control;
 	struct iovec iov = { (void *)r, sizeof(*r) };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-	size_t n = fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2;
-	if (n) {
+	if (with >= 0) {
 		memset(&control, 0, sizeof(control));
 		m.msg_control = &control;
-		m.msg_controllen = CMSG_SPACE(n * sizeof(int));
-		struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-		h->cmsg_level = SOL_SOCKET;
-		h->cmsg_type = SCM_RIGHTS;
-		h->cmsg_len = CMSG_LEN(n * sizeof(int));
-		memcpy(CMSG_DATA(h), fds, n * sizeof(int));
+		m.msg_controllen = sizeof(control);
+		control.hdr = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+						.cmsg_len = CMSG_LEN(sizeof(int)) };
+		memcpy(CMSG_DATA(&control.hdr), &with, sizeof(int));
 	}
 	ssize_t sent = sendmsg(fd, &m, flags | MSG_NOSIGNAL);
 	if (sent == (ssize_t)sizeof(*r))
@@ -49,48 +46,38 @@ static int slot_free(int fd)
 	return 0;
 }
 
-static void take_fds(struct msghdr *m, int fds[2])
+static int fd_in(struct msghdr *m)
 {
-	fds[0] = fds[1] = -1;
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(fds, CMSG_DATA(h), (n < 2 ? n : 2) * sizeof(int));
-	}
-}
-
-static void drop_fds(int fds[2])
-{
-	for (int i = 0; i < 2; i++) {
-		if (fds[i] >= 0)
-			close(fds[i]);
-		fds[i] = -1;
-	}
+	int fd = -1;
+	struct cmsghdr *h = CMSG_FIRSTHDR(m);
+	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(&fd, CMSG_DATA(h), sizeof(fd));
+	return fd;
 }
 
 /* One recvmsg of iov, which holds want bytes in all. */
-static int recv_record(int fd, struct iovec *iov, size_t n_iov, size_t want, int fds[2], int flags)
+static int recv_record(int fd, struct iovec *iov, size_t n_iov, size_t want, int *with, int flags)
 {
 	union fd_control control;
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = n_iov, .msg_control = &control,
-			    .msg_controllen = sizeof(control) };
+			    .msg_controllen = CMSG_LEN(sizeof(int)) };	/* no space for a second one */
 	ssize_t n = recvmsg(fd, &m, flags);
-	fds[0] = fds[1] = -1;
 	if (n <= 0)
 		return (int)n;
-	take_fds(&m, fds);
+	*with = fd_in(&m);
 	if ((size_t)n == want && !(m.msg_flags & MSG_CTRUNC))
 		return 1;
-	drop_fds(fds);
+	if (*with >= 0)
+		close(*with);
+	*with = -1;
 	errno = m.msg_flags & MSG_CTRUNC ? EMFILE : EPROTO;
 	return -1;
 }
 
-int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
+int mailbox_recv(int fd, struct record *r, int *with, int flags)
 {
 	struct iovec iov = { r, sizeof(*r) };
-	fds[0] = fds[1] = -1;
+	*with = -1;
 	if (slot_free(fd)) {
 		int saved = errno == EINVAL ? EMFILE : errno;	/* EINVAL: the limit is 0 */
 		char first;
@@ -99,18 +86,18 @@ int mailbox_recv(int fd, struct record *r, int fds[2], int flags)
 			errno = saved;
 		return n ? -1 : 0;
 	}
-	return recv_record(fd, &iov, 1, sizeof(*r), fds, flags);
+	return recv_record(fd, &iov, 1, sizeof(*r), with, flags);
 }
 
 /* The queue holds the retained byte, then records: take the old byte and all of
  * the record but its last byte, which is padding. What is taken and no whole record is lost, descriptors and all: our
  * own callers never write such. */
-int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more)
+int mailbox_recv_retaining(int fd, struct record *r, int *with, bool *more)
 {
 	char old;
 	struct iovec iov[2] = { { &old, 1 }, { r, sizeof(*r) - 1 } };
 	int queued = 0;
-	fds[0] = fds[1] = -1;
+	*with = -1;
 	*more = false;
 	if (ioctl(fd, FIONREAD, &queued))
 		return -1;
@@ -124,5 +111,5 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more)
 	}
 	*more = queued > (int)sizeof(*r) + 1;
 	((uint8_t *)r)[sizeof(*r) - 1] = 0;
-	return recv_record(fd, iov, 2, sizeof(*r), fds, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0;
+	return recv_record(fd, iov, 2, sizeof(*r), with, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) > 0;
 }

@@ -9,11 +9,13 @@
 #include "base/mem.h"
 
 #define GRAVES_MAX 4096
+#define CATCH_UP_MAX 16	/* turns: more than it takes to empty a full mailbox */
 
 struct grave {
 	RB_ENTRY(grave) link;
 	TAILQ_ENTRY(grave) age;
 	uint64_t cookie;
+	bool delivered;
 	bool failed;
 	struct qsock_error err[];	/* one if failed, else none */
 };
@@ -65,10 +67,11 @@ struct sock_obj *sock_find(struct engine *e, uint64_t cookie)
 {
 	struct side *side = side_of(e);
 	struct sock_obj *o = side && cookie ? lookup(side, cookie) : NULL;
-	if (o || !side || !cookie || sock_grave(e, cookie))
-		return o;
-	side_take_records(side);
-	return lookup(side, cookie);
+	if (!side || !cookie)
+		return NULL;
+	for (int i = 0; !o && !sock_grave(e, cookie) && i < CATCH_UP_MAX && engine_catch_up(e); i++)
+		o = lookup(side, cookie);
+	return o;
 }
 
 struct sock_obj *obj_any(struct side *side, enum sock_kind kind)
@@ -90,7 +93,7 @@ static void grave_remove(struct side *side, struct grave *g)
 	mem_free(g);
 }
 
-void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err)
+void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err, bool delivered)
 {
 	struct side *side = side_of(e);
 	bool failed = err->kind != QSOCK_ERR_NONE;
@@ -98,6 +101,7 @@ void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err)
 	if (!cookie || !(g = mem_alloc(sizeof(*g) + (failed ? sizeof(*err) : 0))))
 		return;
 	g->cookie = cookie;
+	g->delivered = delivered;
 	g->failed = failed;
 	if (failed)
 		g->err[0] = *err;
@@ -111,12 +115,23 @@ void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err)
 	side->grave_count++;
 }
 
+static const struct grave *grave_of(struct engine *e, uint64_t cookie)
+{
+	struct grave key = { .cookie = cookie };
+	struct side *side = side_of(e);
+	return side ? RB_FIND(grave_tree, &side->graves, &key) : NULL;
+}
+
+bool sock_grave_delivered(struct engine *e, uint64_t cookie)
+{
+	const struct grave *g = grave_of(e, cookie);
+	return g && g->delivered;
+}
+
 const struct qsock_error *sock_grave(struct engine *e, uint64_t cookie)
 {
 	static const struct qsock_error none;
-	struct grave key = { .cookie = cookie };
-	struct side *side = side_of(e);
-	struct grave *g = side ? RB_FIND(grave_tree, &side->graves, &key) : NULL;
+	const struct grave *g = grave_of(e, cookie);
 	if (!g)
 		return NULL;
 	return g->failed ? g->err : &none;

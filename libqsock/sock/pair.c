@@ -5,7 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -55,13 +56,30 @@ int pair_make(int fd[2], int flags, uint64_t *cookie)
 	return -1;
 }
 
-/* Pieces of filler until there is no room or at least most is there. */
-static ssize_t fill_up(int fd, size_t piece, ssize_t most)
+/* Pages of a hole in a file count as any others but are all the same one: a waiting stream costs next to nothing.
+ * sendfile waits for room unless the descriptor is nonblocking. */
+static size_t fill_with_holes(int fd)
 {
-	static const char filler[16384];
-	ssize_t sum = 0, n = 0;
-	while (sum < most && (n = send(fd, filler, piece, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
-		sum += n;
+	size_t sum = 0;
+	ssize_t n = 1;
+	int flags = fcntl(fd, F_GETFL);
+	int holes = flags >= 0 && flags & O_NONBLOCK ? memfd_create("qsock filler", MFD_CLOEXEC) : -1;
+	if (holes < 0)
+		return 0;
+	if (!ftruncate(holes, PAIR_BUFFER))
+		while ((n = sendfile(fd, holes, &(off_t){ 0 }, PAIR_BUFFER)) > 0)
+			sum += (size_t)n;
+	close(holes);
+	return sum;
+}
+
+static size_t fill_with_bytes(int fd, size_t piece)
+{
+	static const char filler[PAIR_BUFFER / 8];
+	size_t sum = 0;
+	ssize_t n;
+	while ((n = send(fd, filler, piece, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+		sum += (size_t)n;
 	return sum;
 }
 
@@ -69,12 +87,14 @@ static ssize_t fill_up(int fd, size_t piece, ssize_t most)
  * it on. What is left in the end counts as the whole last piece, which is well below the quarter. */
 ssize_t pair_block(int app_fd, int buffer)
 {
-	if (set_buffer(app_fd, buffer))
+	size_t sum = 0;
+	if (buffer == PAIR_BUFFER)
+		sum = fill_with_holes(app_fd);
+	else if (set_buffer(app_fd, buffer))
 		return -1;
-	ssize_t half = fill_up(app_fd, buffer < 32768 ? (size_t)buffer / 2 : 16384, buffer / 2);
-	ssize_t rest = fill_up(app_fd, (size_t)buffer / 32, SSIZE_MAX);
-	if (half > 0 && rest > 0)
-		return half + rest;
+	sum += fill_with_bytes(app_fd, (size_t)buffer / 8);
+	if (sum)
+		return (ssize_t)sum;
 	errno = ENOBUFS;
 	return -1;
 }

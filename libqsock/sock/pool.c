@@ -207,11 +207,9 @@ static int wait_on(struct sconn *c, struct sfresh *f, int app_fd, bool revert)
 	int app_end = engine_take_fd(c->side->engine, app_fd);
 	if (app_end < 0)
 		return -1;
-	ssize_t filler = pair_block(app_end, engine_needs_courier(c->side->engine) ? BLOCK_WHOLE : BLOCK_WIDE);
-	int ret = filler > 0 && !sstream_connect(c, f, app_fd, (size_t)filler, revert) ? 1 : -1;
+	ssize_t filler = pair_block(app_end, PAIR_BUFFER);
+	int ret = filler > 0 && !sstream_connect(c, f, (size_t)filler, revert) ? 1 : -1;
 	int saved = errno;
-	if (ret < 0)
-		pair_widen(app_end);
 	close(app_end);
 	if (ret < 0 && filler > 0)
 		pair_unblock(engine_end, (size_t)filler);
@@ -230,7 +228,7 @@ int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const 
 	}
 	if (!has_room(c))
 		return wait_on(c, f, app_fd, revert);
-	if (sstream_connect(c, f, app_fd, 0, false))
+	if (sstream_connect(c, f, 0, false))
 		return -1;
 	probe(c);
 	tell(c, true, NULL);

@@ -206,7 +206,8 @@ static bool file_load(struct store *st, const char *path)
 	if (fd < 0)
 		return true;
 	uint8_t *p = NULL;
-	bool worth = !fstat(fd, &about) && S_ISREG(about.st_mode) && about.st_size > 0 && about.st_size <= FILE_BYTES_MAX;
+	bool worth = !fstat(fd, &about) && S_ISREG(about.st_mode) && about.st_size > 0 &&
+		     about.st_size <= FILE_BYTES_MAX;
 	if (worth)
 		p = mem_alloc((size_t)about.st_size);
 	ssize_t n = p ? read(fd, p, (size_t)about.st_size) : 0;

@@ -29,7 +29,7 @@
 struct sock_config {
 	struct conn_config client, server;	/* .tls is NULL for the role it was not made for */
 	struct endpoint_config endpoint;	/* retry and the like; keys are the process's */
-	uint8_t reset_secret[32];		/* servers: the same in the next process with this certificate, if possible */
+	uint8_t reset_secret[32];		/* servers: if possible the same in the next process with this key */
 	char *server_name;			/* NULL: none given */
 	char *session_file;			/* absolute; NULL: none */
 	uint64_t session_id;			/* equal where resumption may be shared, in every run */
@@ -78,9 +78,10 @@ struct sock_obj {
 					 * whoever frees the object; NULL: nothing */
 };
 struct sock_obj *sock_find(struct engine *e, uint64_t cookie);
-/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR. At most 4096,
- * oldest go first. */
-void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err);
+/* An object died while its descriptor may live on: keep the cause for qsock_error and SO_ERROR, and whether the peer
+ * had all of a stream. At most 4096, oldest go first. */
+void sock_bury(struct engine *e, uint64_t cookie, const struct qsock_error *err, bool delivered);
+bool sock_grave_delivered(struct engine *e, uint64_t cookie);
 const struct qsock_error *sock_grave(struct engine *e, uint64_t cookie);	/* NULL: unknown */
 
 /* Commands, each the body of an engine_call made by api_*.c: 0 or -1/errno. fds are numbers in the application's
@@ -96,14 +97,16 @@ int sock_cmd_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, 
  * reference of cfg on success. The result is seen on the descriptor. */
 int sock_cmd_connect(struct engine *e, uint64_t cookie, size_t filler, const struct addr *remote,
 		     const char *server_name, struct sock_config *cfg);
-/* The same for programs made for TCP, where a socket is one stream of a connection that it shares with others (preload/).
- * listen: accept gives streams. connect: 0 connected, 1 under way as with sock_cmd_connect; a reference of cfg is taken
- * where needed, the caller keeps his own. app_fd need not be prepared. revert: on failure the descriptor becomes a writable fresh
- * socket again, with the cause in its error, for a caller who waits and asks; otherwise it ends, as the poller sees. */
+/* The same for programs made for TCP, where a socket is one stream of a connection that it shares with others
+ * (preload/). listen: accept gives streams. connect: 0 connected, 1 under way as with sock_cmd_connect; a reference of
+ * cfg is taken where needed, the caller keeps his own. app_fd: the end's number in the caller's table. revert: on
+ * failure the descriptor becomes a writable fresh socket again, with the cause in its error, for a caller who waits and
+ * asks; otherwise it ends, as the poller sees. */
 int sock_cmd_stream_listen(struct engine *e, uint64_t cookie, struct sock_config *cfg, int backlog);
 int sock_cmd_stream_connect(struct engine *e, uint64_t cookie, int app_fd, const struct addr *remote,
 			    const char *server_name, struct sock_config *cfg, bool revert);
-int sock_cmd_tcp_bind(struct engine *e, uint64_t cookie, const struct addr *a, bool reuse);	/* reuse: SO_REUSEADDR */
+/* reuse: SO_REUSEADDR */
+int sock_cmd_tcp_bind(struct engine *e, uint64_t cookie, const struct addr *a, bool reuse);
 enum sock_tcp_option { SOCK_TCP_V6ONLY, SOCK_TCP_REUSEPORT, SOCK_TCP_ABORT };	/* ABORT: close() resets */
 int sock_cmd_tcp_option(struct engine *e, uint64_t cookie, enum sock_tcp_option option, bool on);
 /* 0 connected, 1 under way, -1/errno: ENOTCONN not begun, EINVAL over, ENOTSOCK unknown. */
@@ -142,8 +145,8 @@ int sock_cmd_pin(struct engine *e, uint64_t cookie, uint8_t pin[32]);
 bool credit_take(uint64_t conn_cookie, bool uni);
 /* What was taken cannot be used after all: the record could not be sent. Thread-safe. */
 void credit_return(uint64_t conn_cookie, bool uni);
-/* Engine thread. add: so many more may be opened. forget: the connection is gone. */
-void credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
+/* Engine thread. add: so many more may be opened; false: no memory, none was added. forget: the connection is gone. */
+bool credit_add(uint64_t conn_cookie, uint64_t bidi, uint64_t uni);
 void credit_forget(uint64_t conn_cookie);
 
 /* ---- mailboxes: the records that travel on listeners and connections ------ */
@@ -158,7 +161,7 @@ struct record {
 	uint8_t flags;			/* RECORD_OPEN: QSOCK_UNI; RECORD_OPEN_SLOW if it is blocked */
 	uint8_t reserved[6];
 	uint64_t cookie;		/* of the new stream's or connection's application end */
-	uint64_t filler;		/* RECORD_OPEN slow: bytes; with a second descriptor BLOCK_WIDE's */
+	uint64_t filler;		/* RECORD_OPEN slow: bytes, pair_block's */
 	union {
 		struct { struct addr peer, local; };	/* RECORD_ACCEPTED */
 		int64_t stream_id;	/* RECORD_STREAM */
@@ -168,15 +171,15 @@ struct record {
 _Static_assert(sizeof(struct record) == RECORD_SIZE, "records have one size");
 #define RECORD_OPEN_SLOW 0x80
 
-/* One record with up to 2 descriptors. send: 0, or -1/errno (EAGAIN full, ETOOMANYREFS). recv: 1; 0 the other end
- * closed; -1/errno: EAGAIN, EINTR, ECONNRESET, EMFILE (tested before, nothing is lost), EPROTO. flags:
- * MSG_DONTWAIT, MSG_CMSG_CLOEXEC. fds unused: -1. */
-int mailbox_send(int fd, const struct record *r, const int fds[2], int flags);
-int mailbox_recv(int fd, struct record *r, int fds[2], int flags);
+/* One record, with a descriptor or none (-1). send: 0, or -1/errno (EAGAIN full, ETOOMANYREFS). recv: 1; 0 the other
+ * end closed; -1/errno: EAGAIN, EINTR, ECONNRESET, EMFILE (tested before, nothing is lost), EPROTO. flags:
+ * MSG_DONTWAIT, MSG_CMSG_CLOEXEC. */
+int mailbox_send(int fd, const struct record *r, int with, int flags);
+int mailbox_recv(int fd, struct record *r, int *with, int flags);
 /* The engine's side of recv, keeping the last byte queued. 1; 0: something was taken that is no record, or had more
  * descriptors than fit; -1/errno, nothing taken: EAGAIN none there, EPROTO less than a record there, ENOMEM. The caller
- * has made sure of two free descriptors. more: another was there already; one that comes later makes a new edge. */
-int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more);
+ * has made sure of a free descriptor. more: another was there already; one that comes later makes a new edge. */
+int mailbox_recv_retaining(int fd, struct record *r, int *with, bool *more);
 
 /* ---- pairs (pair.c) -------------------------------------------------------- */
 
@@ -190,15 +193,11 @@ int mailbox_recv_retaining(int fd, struct record *r, int fds[2], bool *more);
 int pair_make(int fd[2], int flags, uint64_t *cookie);
 /* Can fd be the end of a pair? A stream socket of AF_UNIX. */
 bool pair_like(int fd);
-/* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end.
- * Returns filler bytes queued (> 0) or -1/errno. Nobody else holds the application's end, so that its close is seen
- * and takes it out of epoll sets; the price is a buffer that stays small (bytes, one of these) until pair_widen. */
-#define BLOCK_STREAM 8192
+/* Make the application's end unwritable, for poll and for send, until pair_unblock of the filler on the other end. For
+ * that nobody has to hold this one, so its close is seen at once. buffer: PAIR_BUFFER; or BLOCK_MAILBOX for a
+ * connection, which is cheaper, and whose caller widens it when he has waited for it. Returns filler bytes queued (> 0)
+ * or -1/errno. */
 #define BLOCK_MAILBOX 32768
-/* For who polls the descriptor himself and will not call pair_widen: so much filler that the engine can widen the buffer
- * by a duplicate and close that, all before there is room. */
-#define BLOCK_WIDE (PAIR_BUFFER / 4 + 4096)
-#define BLOCK_WHOLE PAIR_BUFFER		/* and when there will be no duplicate: the buffer stays wide */
 ssize_t pair_block(int app_fd, int buffer);
 int pair_widen(int app_fd);
 int pair_unblock(int engine_fd, size_t filler);

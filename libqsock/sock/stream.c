@@ -7,14 +7,11 @@
 #include "sock/engine_side.h"
 
 #include <errno.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
-
-#define LENT_ENDS_MAX 1024
 
 static void ready(struct source *src, uint32_t events);
 
@@ -37,8 +34,6 @@ static void drop_app_end(struct sstream *s)
 	if (s->app_end >= 0)
 		close(s->app_end);
 	s->app_end = -1;
-	s->conn->side->lent_ends -= s->lent;
-	s->lent = false;
 }
 
 static void unlink_queues(struct sstream *s)
@@ -53,31 +48,46 @@ static void unlink_queues(struct sstream *s)
 	TAILQ_REMOVE(&c->streams, s, link);
 }
 
+static void close_end(struct sstream *s, bool clean)
+{
+	end_close(s->obj.engine, &s->source, clean && !s->emptied);
+}
+
+/* The peer has all that there is to send, the end too. */
+static bool sent_all(const struct sstream *s)
+{
+	return s->stream->tx == STX_NONE || s->stream->tx == STX_DATA_RECVD;
+}
+
 void sstream_free(struct sstream *s, bool clean)
 {
 	struct sconn *c = s->conn;
 	struct engine *e = s->obj.engine;
+	bool delivered = s->tx == HALF_DONE && s->stream && sent_all(s);
 	unlink_queues(s);
-	end_close(e, &s->source, clean && !s->emptied);
+	close_end(s, clean);
 	drop_app_end(s);
 	if (s->stream) {
 		conn_stream_release(c->conn, s->stream);
 		sconn_touch(c);
 	}
 	if (!s->gone)
-		sock_bury(e, s->obj.cookie, &s->obj.error);
+		sock_bury(e, s->obj.cookie, &s->obj.error, delivered);
 	obj_remove(c->side, &s->obj);
 	mem_free(s);
 	sconn_defer(c);
 }
 
-/* Both halves are over? Then so is the stream; its end is clean unless the reader lacks something. true: s is freed. */
-static bool settle(struct sstream *s)
+/* Both halves are over? Then so is the descriptor; its end is clean unless the reader lacks something. The stream stays
+ * until all is acknowledged, if there may be somebody to ask about that. May free s. */
+static void settle(struct sstream *s)
 {
 	if (s->tx == HALF_OPEN || s->rx == HALF_OPEN)
-		return false;
-	sstream_free(s, s->rx != HALF_LOST);
-	return true;
+		return;
+	if (s->tx == HALF_DONE && !s->gone && !s->conn->over && !stream_tx_terminal(s->stream))
+		close_end(s, s->rx != HALF_LOST);
+	else
+		sstream_free(s, s->rx != HALF_LOST);
 }
 
 /* Later writes fail with EPIPE while data still flows the other way. What is queued is dropped, or a writer
@@ -112,13 +122,11 @@ static void queue_work(struct sstream *s)
 
 /* ---- opened by the application ------------------------------------------------------ */
 
-static void refuse(struct sconn *c, int end, int app_end, uint64_t cookie)
+static void refuse(struct sconn *c, int end, uint64_t cookie)
 {
 	struct qsock_error err = { .kind = QSOCK_ERR_LOCAL, .os_errno = ENOBUFS };
-	sock_bury(c->side->engine, cookie, &err);
+	sock_bury(c->side->engine, cookie, &err, false);
 	close(end);		/* the byte in it makes that ECONNRESET */
-	if (app_end >= 0)
-		close(app_end);
 }
 
 static void wait_for_credit(struct sstream *s)
@@ -127,34 +135,20 @@ static void wait_for_credit(struct sstream *s)
 	TAILQ_INSERT_TAIL(&s->conn->waiting[s->uni], s, queue_link);
 }
 
-/* While we hold an application's end we cannot see that it was closed. Who opens and gives up, again and again, must
- * not use up the descriptors that everybody needs. */
-static bool may_lend(struct sstream *s)
-{
-	struct side *side = s->conn->side;
-	struct rlimit r;
-	if (side->lent_ends >= LENT_ENDS_MAX || (!getrlimit(RLIMIT_NOFILE, &r) && side->lent_ends >= r.rlim_cur / 4))
-		return false;
-	side->lent_ends++;
-	s->lent = true;
-	return true;
-}
-
-void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool uni, size_t filler)
+void sstream_open(struct sconn *c, int end, uint64_t cookie, bool uni, size_t filler)
 {
 	struct sstream *s = sstream_new(c);
 	bool slow = filler > 0;
-	if (!s || (app_end >= 0 && !may_lend(s)) || obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
+	if (!s || obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie) ||
 	    source_add(c->side->engine, &s->source, end, WATCH_ENGINE_END, ready)) {
 		if (s) {
 			s->gone = true;	/* buried by refuse */
 			s->source.fd = -1;
 			sstream_free(s, false);
 		}
-		refuse(c, end, app_end, cookie);
+		refuse(c, end, cookie);
 		return;
 	}
-	s->app_end = app_end;
 	s->filler = filler;
 	s->uni = uni;
 	s->rx = uni ? HALF_DONE : HALF_OPEN;
@@ -173,36 +167,11 @@ void sstream_open(struct sconn *c, int end, int app_end, uint64_t cookie, bool u
 		wait_for_credit(s);
 }
 
-/* The application's end, under the number it had when it was blocked. -1: it has another one by now, and its buffer
- * stays small until the application asks how its connect went (preload/); or it cannot be had and is wide already. */
-static int find_again(const struct sstream *s)
-{
-	uint64_t cookie;
-	socklen_t len = sizeof(cookie);
-	int fd = engine_take_fd(s->obj.engine, s->app_fd);
-	if (fd < 0 || (!getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) && cookie == s->obj.cookie))
-		return fd;
-	close(fd);
-	return -1;
-}
-
-/* No duplicate is held while a socket of the pool is being connected: it would keep what the application closes. */
-static void unblock(struct sstream *s, int end)
-{
-	if (s->filler && s->conn->pooled && s->app_end < 0)
-		s->app_end = find_again(s);
-	if (s->app_end >= 0)
-		pair_widen(s->app_end);
-	drop_app_end(s);
-	pair_unblock(end, s->filler);
-	s->filler = 0;
-}
-
-int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler, bool revert)
+int sstream_connect(struct sconn *c, struct sfresh *f, size_t filler, bool revert)
 {
 	uint64_t cookie = f->obj.cookie;
 	struct sstream *s = sstream_new(c);
-	if (!s || source_move(c->side->engine, &f->source, &s->source, ready)) {
+	if (!s || source_move(c->side->engine, &f->source, &s->source, WATCH_ENGINE_END, ready)) {
 		if (s) {
 			s->gone = true;
 			s->source.fd = -1;
@@ -212,7 +181,6 @@ int sstream_connect(struct sconn *c, struct sfresh *f, int app_fd, size_t filler
 		return -1;
 	}
 	s->abort_on_close = f->abort_on_close;
-	s->app_fd = app_fd;
 	s->filler = filler;
 	s->revert = revert;
 	sfresh_free(f, false);
@@ -283,6 +251,8 @@ bool sstream_start(struct sstream *s)
 	sconn_touch(c);
 	if (e) {
 		s->stream = NULL;
+		if (e == QE_NOMEM)	/* no news of credit will come for this */
+			sconn_retry_later(c);
 		return false;
 	}
 	s->stream->app = s;
@@ -291,7 +261,8 @@ bool sstream_start(struct sstream *s)
 	if (s->waits)
 		TAILQ_REMOVE(&c->waiting[s->uni], s, queue_link);
 	s->waits = false;
-	unblock(s, s->source.fd);
+	pair_unblock(s->source.fd, s->filler);
+	s->filler = 0;
 	sstream_drain(s);
 	if (s->tx == HALF_OPEN && !s->stream->sb.end)
 		conn_stream_announce(c->conn, s->stream);
@@ -368,8 +339,7 @@ static int post(const struct sstream *s)
 		r.peer = c->remote;
 		r.local = c->local;
 	}
-	return mailbox_send(c->acceptor ? c->acceptor->source.fd : c->source.fd, &r, (int[2]){ s->app_end, -1 },
-			    MSG_DONTWAIT);
+	return mailbox_send(c->acceptor ? c->acceptor->source.fd : c->source.fd, &r, s->app_end, MSG_DONTWAIT);
 }
 
 /* Who takes it waits for the byte that says that our copy is closed, and that comes with what there is to read. */
@@ -406,7 +376,7 @@ int sstream_deliver(struct sstream *s)
 
 void sstream_event(struct sstream *s, uint8_t events)
 {
-	if (!s->stream || s->source.fd < 0)
+	if (!s->stream || (s->has_arrived && s->source.fd < 0))
 		return;		/* deliver looks for itself */
 	s->todo_fill |= (events & (STREAM_EV_READABLE | STREAM_EV_RESET)) != 0;
 	s->todo_drain |= (events & STREAM_EV_WRITABLE) != 0;
@@ -484,14 +454,12 @@ static bool revert(struct sstream *s)
 	int end = s->source.fd;
 	if (!s->revert)
 		return false;
-	if (s->filler)
-		s->app_end = find_again(s);	/* while the cookie is known */
 	obj_remove(c->side, &s->obj);
 	if (sfresh_revert(c->side, &s->source, cookie, c->port, &c->cause)) {
 		obj_add(c->side, &s->obj, SOCK_STREAMOBJ, cookie);
 		return false;
 	}
-	unblock(s, end);
+	pair_unblock(end, s->filler);
 	s->gone = true;		/* nothing to bury */
 	sstream_free(s, true);
 	return true;
@@ -514,7 +482,7 @@ void sstream_lost(struct sstream *s)
 			sstream_free(s, false);
 		return;
 	}
-	if (s->source.fd < 0 || s->has_arrived)
+	if (s->has_arrived)
 		return;		/* after it was delivered */
 	sstream_fill(s);
 	if (part(s))

@@ -8,6 +8,7 @@
 #include "sock/engine_side.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -22,9 +23,20 @@ static size_t pending(const struct sstream *s)
 	return (size_t)queued - s->head_sent;
 }
 
-uint64_t sstream_queued(const struct sstream *s)
+/* By itself, or its bytes may be taken already and epoll still owe us that event. */
+static bool is_shut(const struct sstream *s)
 {
-	return s->source.fd >= 0 && s->tx == HALF_OPEN ? pending(s) : 0;
+	struct pollfd p = { .fd = s->source.fd, .events = POLLRDHUP };
+	return poll(&p, 1, 0) == 1 && p.revents & (POLLRDHUP | POLLHUP);
+}
+
+uint64_t sstream_unsent(const struct sstream *s)
+{
+	const struct sendbuf *sb = s->stream ? &s->stream->sb : NULL;
+	uint64_t n = sb ? sendbuf_unacked(sb) + (sb->fin && !sb->fin_acked) : 0;
+	if (s->tx == HALF_OPEN && s->source.fd >= 0 && !s->filler)
+		n += pending(s) + is_shut(s);
+	return n;
 }
 
 static bool copy_last(struct sstream *s, char *at)

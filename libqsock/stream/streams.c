@@ -119,6 +119,28 @@ int streams_open(struct streams *ss, int dir, struct stream **out)
 	return 0;
 }
 
+static uint64_t remote_allowance(const struct streams *ss, int dir)
+{
+	uint64_t max = ss->cfg.max_streams[dir];
+	return max < STREAMS_MAX - ss->closed_remote[dir] ? ss->closed_remote[dir] + max : STREAMS_MAX;
+}
+
+/* Worth a frame once a quarter of the streams were closed, or when the peer comes near what it was told: it is not to
+ * stand still at fewer streams than it may have, whether it says so or not. RFC 9000 4.6 */
+static void consider_max_streams(struct streams *ss, int dir)
+{
+	uint64_t fresh = remote_allowance(ss, dir) - ss->max_remote[dir];
+	uint64_t left = ss->max_remote[dir] - ss->next_remote[dir], quarter = ss->cfg.max_streams[dir] / 4;
+	if (fresh && (fresh >= quarter || left <= quarter))
+		ss->want_max_streams[dir] = true;
+}
+
+static void on_closed_remote(struct streams *ss, int dir)
+{
+	ss->closed_remote[dir]++;
+	consider_max_streams(ss, dir);
+}
+
 /* RFC 9000 2.1, 3.2: all lower ones of the type are opened too; 4.6: the limit bounds how many that can be. */
 static int open_remote(struct streams *ss, int dir, uint64_t ordinal)
 {
@@ -130,6 +152,7 @@ static int open_remote(struct streams *ss, int dir, uint64_t ordinal)
 		s->in_opened = true;
 		TAILQ_INSERT_TAIL(&ss->opened, s, opened_link);
 	}
+	consider_max_streams(ss, dir);
 	return 0;
 }
 
@@ -349,26 +372,11 @@ void streams_set_peer(struct streams *ss, const struct tparams *peer)
 
 /* ---- closing ------------------------------------------------------------ */
 
-static uint64_t remote_allowance(const struct streams *ss, int dir)
-{
-	uint64_t max = ss->cfg.max_streams[dir];
-	return max < STREAMS_MAX - ss->closed_remote[dir] ? ss->closed_remote[dir] + max : STREAMS_MAX;
-}
-
 uint64_t streams_next_max(struct streams *ss, int dir)
 {
 	ss->want_max_streams[dir] = false;
 	ss->max_remote[dir] = remote_allowance(ss, dir);
 	return ss->max_remote[dir];
-}
-
-/* Worth a frame once a quarter of the streams were closed. */
-static void count_closed(struct streams *ss, int dir)
-{
-	ss->closed_remote[dir]++;
-	uint64_t fresh = remote_allowance(ss, dir) - ss->max_remote[dir];
-	if (fresh && fresh >= ss->cfg.max_streams[dir] / 4)
-		ss->want_max_streams[dir] = true;
 }
 
 bool streams_reap(struct streams *ss, struct stream *s)
@@ -380,7 +388,7 @@ bool streams_reap(struct streams *ss, struct stream *s)
 	streams_update(ss, s);
 	assert(!s->in_want && !s->in_events && s->queue == QUEUE_NONE);
 	if (!is_local(ss, s->id))
-		count_closed(ss, id_dir(s->id));
+		on_closed_remote(ss, id_dir(s->id));
 	if (ss->last == s)
 		ss->last = NULL;
 	RB_REMOVE(stream_tree, &ss->tree, s);

@@ -26,10 +26,10 @@ struct tls_config {
 	uint8_t (*pins)[PIN_LEN];	/* trusted peer keys; NULL: none given */
 	size_t pin_count;
 	uint8_t pin[PIN_LEN];		/* of the default certificate, if has_pin */
-	uint8_t trust[32];		/* digest of whom this configuration trusts and what it shows: sessions made under
-					 * another one must not be resumed, they would skip verification */
-	char *keylog_file;		/* owned; NULL: none. A path and not a descriptor: threads that shake hands may have
-					 * another descriptor table than the one that configured */
+	uint8_t trust[32];		/* digest of whom this configuration trusts and what it shows: sessions made
+					 * under another one must not be resumed, they would skip verification */
+	char *keylog_file;		/* owned; NULL: none. A path and not a descriptor: threads that shake hands may
+					 * have another descriptor table than the one that configured */
 };
 
 /* Append one line to the keylog file, if there is one. */

@@ -131,7 +131,8 @@ static int parse_key(const char *path, const uint8_t *data, size_t len, EVP_PKEY
 	ERR_clear_error();
 	if (*out)
 		return 0;
-	return complain(c, EINVAL, encrypted ? "key %s is encrypted with a passphrase" : "no PEM private key in %s", path);
+	return complain(c, EINVAL, encrypted ? "key %s is encrypted with a passphrase" : "no PEM private key in %s",
+			path);
 }
 
 /* Take the certificates over: the first is the leaf. */

@@ -74,10 +74,10 @@ bool tls_config_self_signed(const struct tls_config *c);
 struct tls_out {
 	void (*secret)(void *arg, enum level level, bool tx, uint16_t suite, const uint8_t *secret, size_t len);
 	void (*crypto)(void *arg, enum level level, const uint8_t *data, size_t len);
-	/* The peer's raw transport parameters, once, before the handshake completes. Returns 0 or a QE_PEER code, which fails
-	 * the handshake. */
+	/* The peer's raw transport parameters, once, before the handshake completes. Returns 0 or a QE_PEER code, which
+	 * fails the handshake. */
 	int (*peer_params)(void *arg, const uint8_t *data, size_t len);
-	/* Client: a session to keep for resumption (opaque, see tls_start). May come several times, after completion. */
+	/* Client: a session to keep for resumption (opaque, see tls_set_session). After completion, maybe several. */
 	void (*new_session)(void *arg, const uint8_t *blob, size_t len);
 };
 
@@ -113,8 +113,8 @@ int tls_start(struct tls *t);
  * handshake (4.4); QE_NOMEM; QE_CRYPTO_LIB. The first error is latched. */
 int tls_recv(struct tls *t, enum level level, const uint8_t *data, size_t len);
 
-/* Client, between the server's first secret and completion: Handshake packets are about to be sent. Gives the secret for
- * them if it is still owed and can be had, even after an error. */
+/* Client, between the server's first secret and completion: Handshake packets are about to be sent. Gives the secret
+ * for them if it is still owed and can be had, even after an error. */
 void tls_want_tx(struct tls *t);
 
 enum tls_state tls_state(const struct tls *t);

@@ -53,7 +53,8 @@ static bool transcript_hash(const struct transcript *tr, const EVP_MD *md, size_
 		ok = EVP_Digest(tr->data, skip, head + 4, NULL, md, NULL) == 1 &&
 		     EVP_DigestUpdate(ctx, head, 4 + hash_bytes) == 1;
 	}
-	ok = ok && EVP_DigestUpdate(ctx, tr->data + skip, tr->len - skip) == 1 && EVP_DigestFinal_ex(ctx, out, NULL) == 1;
+	ok = ok && EVP_DigestUpdate(ctx, tr->data + skip, tr->len - skip) == 1 &&
+	     EVP_DigestFinal_ex(ctx, out, NULL) == 1;
 	EVP_MD_CTX_free(ctx);
 	return ok;
 }

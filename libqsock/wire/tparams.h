@@ -25,8 +25,13 @@ struct tparams {
 	struct cid original_dcid, retry_scid;	/* server only */
 	bool has_reset_token;		/* server only */
 	uint8_t reset_token[RESET_TOKEN_LEN];
-	bool has_preferred;		/* server only; kept for later, validated now */
-	struct { uint8_t ip4[4], ip6[16]; uint16_t port4, port6; struct cid cid; uint8_t token[RESET_TOKEN_LEN]; } preferred;
+	bool has_preferred;		/* server only; of it only the CID and its token are in use */
+	struct {
+		uint8_t ip4[4], ip6[16];
+		uint16_t port4, port6;
+		struct cid cid;
+		uint8_t token[RESET_TOKEN_LEN];
+	} preferred;
 };
 
 /* All defaults of RFC 9000 18.2, nothing else set. */

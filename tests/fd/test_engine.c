@@ -199,6 +199,44 @@ static void source_close__with_its_event_pending__not_called(void **state)
 		close(two[i].app);
 }
 
+/* The one whose event comes first takes over the other's descriptor, and that one's owner goes. */
+static struct source heir;
+static int heir_calls;
+
+static void heir_ready(struct source *s, uint32_t events)
+{
+	heir_calls++;
+}
+
+static void inherit(struct source *s, uint32_t events)
+{
+	int me = s == &two[1].s;
+	two[me].calls++;
+	assert_int_equal(source_move(the_engine, &two[!me].s, &heir, EPOLLIN, heir_ready), 0);
+	assert_int_equal(two[!me].s.fd, -1);
+	memset(&two[!me].s, 0xee, sizeof(two[0].s));
+}
+
+static int add_heirs(struct engine *e, void *arg)
+{
+	int ret = add_two(e, arg);
+	two[0].s.ready = two[1].s.ready = inherit;
+	return ret;
+}
+
+static int get_heir_calls(struct engine *e, void *arg) { return heir_calls; }
+
+static void source_move__with_its_event_pending__told_to_the_new_owner(void **state)
+{
+	heir_calls = 0;
+	assert_int_equal(engine_call(add_heirs, NULL), 0);
+	while (!engine_call(get_heir_calls, NULL))
+		;
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(engine_call(two_calls, NULL), 1);
+	assert_int_equal(engine_call(get_heir_calls, NULL), 1);
+}
+
 struct tick {
 	struct timer t;
 	uint64_t want_us;
@@ -435,6 +473,7 @@ int main(void)
 		T(engine_call__no_memory__enomem),
 		T(engine_stop__never_idle__lingers_no_longer),
 		T(source_close__with_its_event_pending__not_called),
+		T(source_move__with_its_event_pending__told_to_the_new_owner),
 		T(timer_set__several__fire_in_order_and_not_early),
 		T(timer_set__past_from_its_callback__lets_others_run),
 		T(engine_defer__twice__runs_once_in_order),

@@ -213,7 +213,7 @@ static void report(char c)
 static void hook_started(struct engine *e) { engine_set_data(e, &report_to); }
 static void hook_stop(struct engine *e) { report(engine_data(e) == &report_to ? 's' : '?'); }
 static bool hook_idle(struct engine *e) { return true; }
-static void hook_ended(struct engine *e) { report('e'); }
+static bool hook_ended(struct engine *e) { report('e'); return true; }
 
 static const struct engine_hooks reporting = {
 	.started = hook_started, .stop = hook_stop, .idle = hook_idle, .ended = hook_ended,

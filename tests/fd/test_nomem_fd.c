@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,10 +16,15 @@
 #include "base/mem.h"
 #include "support/loopback.h"
 
-static bool readable_soon(int fd)
+#define PATIENCE_MS 10000	/* less than what ends by itself for want of packets: the idle timeout */
+
+/* What was begun goes on or ends: either fd becomes readable, or the descriptor that would hear of the end. false: it is
+ * only the latter. */
+static bool comes(int fd, int or_end)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	return poll(&p, 1, 300) == 1;
+	struct pollfd p[2] = { { .fd = fd, .events = POLLIN }, { .fd = or_end, .events = POLLIN } };
+	assert_true(poll(p, 2, PATIENCE_MS) > 0);
+	return p[0].revents != 0;
 }
 
 static void close_fd(int *fd)
@@ -38,24 +45,27 @@ static bool make_connection(struct loopback *lb, struct ends *e)
 		return false;
 	if (qsock_connect(e->client, (struct sockaddr *)&lb->addr, sizeof(lb->addr)))
 		return false;
-	e->server = readable_soon(lb->listener) ? qsock_accept(lb->listener, NULL, NULL) : -1;
+	e->server = comes(lb->listener, e->client) ? qsock_accept(lb->listener, NULL, NULL) : -1;
 	return e->server >= 0;
 }
 
 static bool use_connection(struct ends *e)
 {
 	char buf[8];
+	const struct timeval patience = { .tv_sec = PATIENCE_MS / 1000 };
+	assert_int_equal(setsockopt(e->client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)), 0);
 	e->stream = qsock_open_stream(e->client, 0);
+	assert_true(e->stream >= 0 || errno != EAGAIN);
 	if (e->stream < 0 || send(e->stream, "ask", 3, MSG_NOSIGNAL) != 3)
 		return false;
 	shutdown(e->stream, SHUT_WR);
-	e->accepted = readable_soon(e->server) ? qsock_accept_stream(e->server, 0) : -1;
-	if (e->accepted < 0 || !readable_soon(e->accepted) || read(e->accepted, buf, 3) != 3)
+	e->accepted = comes(e->server, e->stream) ? qsock_accept_stream(e->server, 0) : -1;
+	if (e->accepted < 0 || !comes(e->accepted, e->stream) || read(e->accepted, buf, 3) != 3)
 		return false;
 	if (send(e->accepted, "tell", 4, MSG_NOSIGNAL) != 4)
 		return false;
 	close_fd(&e->accepted);
-	return readable_soon(e->stream) && read(e->stream, buf, 4) == 4 && read(e->stream, buf, 1) == 0;
+	return comes(e->stream, e->client) && read(e->stream, buf, 4) == 4 && read(e->stream, buf, 1) == 0;
 }
 
 static bool once(struct loopback *lb)
@@ -95,10 +105,36 @@ static void connection__any_allocation_fails__the_next_one_works(void **state)
 	assert_true(once(lb));
 }
 
+/* A write that finds no memory is tried again, also when the connection's own descriptor is closed meanwhile. */
+static void stream__write_finds_no_memory_and_the_connection_is_closed__arrives_or_ends(void **state)
+{
+	struct loopback *lb = *state;
+	for (uint64_t n = 1; n <= 12; n++) {
+		int conn[2], fd[2];
+		char buf[8];
+		loopback_pair(lb, conn);
+		loopback_stream(conn, fd, 0);
+		assert_int_equal(send(fd[0], "a", 1, MSG_NOSIGNAL), 1);
+		assert_int_equal(read(fd[1], buf, 1), 1);
+		uint64_t before = mem_test_count();
+		mem_test_fail_nth(n);
+		assert_int_equal(send(fd[0], "b", 1, MSG_NOSIGNAL), 1);
+		while (mem_test_count() - before < n && !poll_now(fd[1], POLLIN))
+			sched_yield();
+		close_fd(&conn[0]);
+		assert_true(comes(fd[1], conn[1]));
+		mem_test_fail_nth(0);
+		close_fd(&fd[0]);
+		close_fd(&fd[1]);
+		close_fd(&conn[1]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(connection__any_allocation_fails__the_next_one_works),
+		cmocka_unit_test(stream__write_finds_no_memory_and_the_connection_is_closed__arrives_or_ends),
 	};
 	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
 }

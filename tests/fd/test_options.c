@@ -266,6 +266,72 @@ static void unsent__acknowledged__none(void **state)
 	close(s[1]);
 }
 
+/* 0; or 1 and more: not all; or -errno. */
+static int unsent(int fd)
+{
+	uint64_t n;
+	return qsock_getsockopt(fd, SOL_QUIC, QSOCK_UNSENT, &n, &(socklen_t){ sizeof(n) }) ? -errno : (int)n;
+}
+
+/* The end counts, and what became of it can be asked for afterwards. */
+static void unsent__ended_both_ways__the_end_counts_until_acknowledged(void **state)
+{
+	int s[2];
+	char c;
+	loopback_pair(lb, conn);
+	for (int i = 0; i < 50; i++) {
+		loopback_stream(conn, s, 0);
+		shutdown(s[1], SHUT_WR);
+		assert_int_equal(read(s[0], &c, 1), 0);
+		write_all(s[0], "last", 4);
+		shutdown(s[0], SHUT_WR);
+		while (unsent(s[0]))
+			assert_true(unsent(s[0]) >= 0);
+		/* now it must have arrived */
+		for (int j = 0; j < 4; j++)
+			assert_int_equal(recv(s[1], &c, 1, MSG_DONTWAIT), 1);
+		assert_int_equal(recv(s[1], &c, 1, MSG_DONTWAIT), 0);
+		close(s[0]);
+		close(s[1]);
+	}
+}
+
+static void unsent__waiting_for_credit__none(void **state)
+{
+	int s[2];
+	lb->server.max_streams_bidi = 1;
+	loopback_pair(lb, conn);
+	loopback_stream(conn, s, 0);
+	int w = qsock_open_stream(conn[0], QSOCK_NONBLOCK);
+	assert_int_equal(unsent(w), 0);
+	close(w);
+	close(s[0]);
+	close(s[1]);
+}
+
+static void unsent__not_to_be_delivered__enotconn(void **state)
+{
+	int s[2], t[2], u[2];
+	loopback_pair(lb, conn);
+	loopback_stream(conn, s, 0);
+	loopback_stream(conn, t, 0);
+	loopback_stream(conn, u, 0);
+	assert_int_equal(qsock_reset(s[0], 1), 0);
+	assert_int_equal(unsent(s[0]), -ENOTCONN);
+	assert_int_equal(qsock_stop_sending(t[1], 1), 0);
+	while (send(t[0], "x", 1, MSG_NOSIGNAL) == 1)
+		;
+	assert_int_equal(unsent(t[0]), -ENOTCONN);
+	write_all(u[0], "x", 1);
+	qsock_close(conn[0], 1, NULL);
+	assert_int_equal(unsent(u[0]), -ENOTCONN);
+	for (int i = 0; i < 2; i++) {
+		close(s[i]);
+		close(t[i]);
+		close(u[i]);
+	}
+}
+
 static void max_streams__of_the_server__the_clients_credit(void **state)
 {
 	uint64_t credit[2];
@@ -276,6 +342,21 @@ static void max_streams__of_the_server__the_clients_credit(void **state)
 	assert_int_equal(qsock_getsockopt(conn[0], SOL_QUIC, QSOCK_STREAM_CREDIT, credit, &len), 0);
 	assert_int_equal(credit[0], 7);
 	assert_int_equal(credit[1], 3);
+}
+
+static void stream_credit__just_opened__counts(void **state)
+{
+	uint64_t credit[2];
+	int s[90];
+	loopback_pair(lb, conn);
+	for (int i = 0; i < 90; i++) {
+		assert_true((s[i] = qsock_open_stream(conn[0], 0)) >= 0);
+		assert_int_equal(qsock_getsockopt(conn[0], SOL_QUIC, QSOCK_STREAM_CREDIT, credit,
+						  &(socklen_t){ sizeof(credit) }), 0);
+		assert_int_equal(credit[0], 99 - i);
+	}
+	for (int i = 0; i < 90; i++)
+		close(s[i]);
 }
 
 static void keepalive__silence_beyond_the_idle_timeout__survived(void **state)
@@ -339,7 +420,11 @@ int main(void)
 		T(key_update_packets__after_so_many__updated),
 		T(key_update__by_hand__one_more),
 		T(unsent__acknowledged__none),
+		T(unsent__ended_both_ways__the_end_counts_until_acknowledged),
+		T(unsent__waiting_for_credit__none),
+		T(unsent__not_to_be_delivered__enotconn),
 		T(max_streams__of_the_server__the_clients_credit),
+		T(stream_credit__just_opened__counts),
 		T(keepalive__silence_beyond_the_idle_timeout__survived),
 		T(reuseport__a_second_process__binds_the_same),
 	};

@@ -223,6 +223,34 @@ static void epollexclusive__one_connection__wakes_one_waiter(void **state)
 	sem_destroy(&accepted);
 }
 
+/* More than the listener's mailbox holds: who waits outside has streams already. */
+static void accept__more_than_fit_in_the_mailbox__streams_and_all(void **state)
+{
+	enum { MANY = 300 };
+	struct loopback *lb = *state;
+	static int conn[MANY];
+	bool seen[MANY] = { false };
+	loopback_listen(lb);
+	for (int i = 0; i < MANY; i++) {
+		conn[i] = loopback_connect(lb);
+		send_number(conn[i], i);
+	}
+	for (int i = 0; i < MANY; i++) {
+		int got = qsock_accept(lb->listener, NULL, NULL);
+		assert_true(got >= 0);
+		int s = qsock_accept_stream(got, 0);
+		assert_true(s >= 0);
+		int number = number_on(s);
+		assert_in_range(number, 0, MANY - 1);
+		assert_false(seen[number]);
+		seen[number] = true;
+		close(s);
+		close(got);
+	}
+	for (int i = 0; i < MANY; i++)
+		close(conn[i]);
+}
+
 /* ---- without descriptors to spare ------------------------------------------------------------ */
 
 static int spare[4096];
@@ -570,6 +598,7 @@ int main(int argc, char **argv)
 		T(accept_stream__several_threads__none_lost_or_doubled),
 		T(accept_stream__several_processes__none_lost_or_doubled),
 		T(epollexclusive__one_connection__wakes_one_waiter),
+		T(accept__more_than_fit_in_the_mailbox__streams_and_all),
 		T(descriptors__used_up__emfile_and_nothing_lost),
 		T(descriptors__of_the_engine_used_up__streams_wait),
 		T(passed__to_another_program__works_there),

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "support/expect.h"
@@ -200,12 +201,45 @@ static void qsock_shutdown__what_is_left_open__econnreset(void **state)
 	lb->listener = -1;
 }
 
+/* What the peer has not accepted nobody owes. */
+static void qsock_shutdown__everything_acknowledged__0_without_waiting(void **state)
+{
+	enum { STREAMS = 400 };		/* more than the mailbox holds */
+	int c[2], s[STREAMS];
+	struct loopback *lb = *state;
+	lb->server.max_streams_bidi = STREAMS;
+	loopback_pair(lb, c);
+	for (int i = 0; i < STREAMS; i++) {
+		assert_true((s[i] = qsock_open_stream(c[0], 0)) >= 0);
+		write_all(s[i], "x", 1);
+		flush(s[i]);
+	}
+	assert_int_equal(qsock_shutdown(20000), 0);
+	assert_int_equal(qsock_shutdown(0), 0);
+	for (int i = 0; i < STREAMS; i++)
+		close(s[i]);
+	close(c[0]);
+	close(c[1]);
+}
+
+static void qsock_shutdown__nobody_reads__etimedout(void **state)
+{
+	int c[2], s[2];
+	struct loopback *lb = *state;
+	lb->server.stream_window = lb->server.stream_window_max = 65536;
+	loopback_pair(lb, c);
+	loopback_stream(c, s, 0);
+	write_large(s[0]);
+	assert_int_equal(qsock_shutdown(50), -1);
+	assert_int_equal(errno, ETIMEDOUT);
+	close_all(c, s);
+}
+
 /* ---- another program is killed -------------------------------------------------------- */
 
 /* Says that what it wrote has arrived, then waits to be killed. */
 static int run_writer(struct loopback *lb, int fd)
 {
-	lb->client.idle_timeout_ms = 700;
 	int c = loopback_connect(lb), s = qsock_open_stream(c, 0);
 	CHECK(s >= 0);
 	write_large(s);
@@ -226,18 +260,21 @@ static void killed__large_unread__all_then_econnreset(void **state)
 	assert_true(hear(fd, 'w'));
 	write_large(s);		/* for the pattern; it goes nowhere */
 	kill_child(child);
+	int t = qsock_open_stream(c, 0);	/* a packet to nobody, as all before may have been acknowledged */
 	assert_int_equal(qsock_accept_stream(c, 0), -1);
 	assert_int_equal(errno, ECONNRESET);
 	expect_error(c, QSOCK_ERR_UNREACHABLE, 0, 0);
 	assert_int_equal(read_large(s, &end), LARGE);
 	assert_int_equal(end, -1);
 	expect_error(s, QSOCK_ERR_UNREACHABLE, 0, 0);
+	close(t);
 	close(s);
 	close(c);
 	close(fd);
 }
 
-/* A server that gives its port away to who asks for the number, answers one stream, and waits to be killed. */
+/* A server that gives its port away to who asks for the number, answers one stream, and waits to be killed. Its client
+ * owes it no acknowledgement then, whose arrival at a closed port would tell what happened before the test asks. */
 static int run_server(struct loopback *lb, int fd)
 {
 	loopback_listen(lb);
@@ -245,6 +282,8 @@ static int run_server(struct loopback *lb, int fd)
 	int c = qsock_accept(lb->listener, NULL, NULL), s = qsock_accept_stream(c, 0);
 	CHECK(s >= 0);
 	CHECK(write(s, "answer", 6) == 6);
+	flush(s);
+	say(fd, 'a');
 	hear(fd, '?');
 	return 0;
 }
@@ -261,7 +300,16 @@ static pid_t start_server(struct loopback *lb, struct loopback *there, int *fd, 
 	*s = qsock_open_stream(*c, 0);
 	write_all(*s, "x", 1);
 	assert_int_equal(read_upto(*s, buf, 6, &end), 6);
+	assert_true(hear(*fd, 'a'));
 	return child;
+}
+
+/* A signal reaches one thread first: until all have stopped or ended, the engine may still acknowledge. */
+static void strike(pid_t child, int sig)
+{
+	siginfo_t info;
+	assert_int_equal(kill(child, sig), 0);
+	assert_int_equal(waitid(P_PID, (id_t)child, &info, WSTOPPED | WEXITED | WNOWAIT), 0);
 }
 
 /* A stopped program's socket still takes datagrams: silence. A killed one's does not: ICMP says so, long before the
@@ -272,7 +320,7 @@ static void lost_server(struct loopback *lb, int sig, uint32_t idle_timeout_ms, 
 	int fd, c, s;
 	lb->client.idle_timeout_ms = idle_timeout_ms;
 	pid_t child = start_server(lb, &there, &fd, &c, &s);
-	kill(child, sig);
+	strike(child, sig);
 	write_all(s, "more", 4);
 	expect_end(s, -1);
 	expect_error(s, kind, 0, 0);
@@ -459,7 +507,7 @@ static void exit__idle_peer__waits_no_longer_than_linger_ms(void **state)
 	assert_int_equal(read(server_fd, &there.addr, sizeof(there.addr)), sizeof(there.addr));
 	pid_t client = role_start(&there, "exit_unheard", &fd);
 	assert_true(hear(fd, 'c'));
-	kill(server, SIGSTOP);
+	strike(server, SIGSTOP);
 	double start = seconds();
 	say(fd, 's');
 	assert_int_equal(wait_child(client), 0);
@@ -470,6 +518,45 @@ static void exit__idle_peer__waits_no_longer_than_linger_ms(void **state)
 	close(fd);
 }
 
+/* Two connections: the peer of one does not read. */
+static int run_exit_half_stuck(struct loopback *lb, int fd)
+{
+	lb->client.linger_ms = 100;
+	int stuck = loopback_connect(lb), s = qsock_open_stream(stuck, 0);
+	CHECK(s >= 0);
+	write_large(s);
+	int well = loopback_connect(lb), t = qsock_open_stream(well, 0);
+	CHECK(t >= 0);
+	CHECK(write(t, "all", 3) == 3);
+	return 0;
+}
+
+static void exit__one_of_two_peers_does_not_read__the_other_sees_a_clean_end(void **state)
+{
+	struct loopback *lb = *state;
+	char buf[4];
+	int fd, end, c[2], s[2];
+	lb->server.stream_window = lb->server.stream_window_max = 65536;
+	loopback_listen(lb);
+	pid_t child = role_start(lb, "exit_half_stuck", &fd);
+	for (int i = 0; i < 2; i++) {
+		assert_true((c[i] = qsock_accept(lb->listener, NULL, NULL)) >= 0);
+		assert_true((s[i] = qsock_accept_stream(c[i], 0)) >= 0);
+	}
+	assert_int_equal(wait_child(child), 0);
+	assert_int_equal(read_upto(s[1], buf, 4, &end), 3);
+	assert_int_equal(end, 1);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(qsock_accept_stream(c[i], 0), -1);
+		assert_int_equal(errno, i ? ENOTCONN : ECONNRESET);
+	}
+	while (read_upto(s[0], large, sizeof(large), &end) && !end)
+		;
+	assert_int_equal(end, -1);
+	close_all(c, s);
+	close(fd);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, loopback_setup, loopback_teardown)
 
 int main(int argc, char **argv)
@@ -477,7 +564,7 @@ int main(int argc, char **argv)
 	static const struct role roles[] = {
 		{ "writer", run_writer }, { "server", run_server }, { "maker", run_maker }, { "exit", run_exit },
 		{ "exit_at_once", run_exit_at_once }, { "exit_of_child", run_exit_of_child },
-		{ "exit_unheard", run_exit_unheard },
+		{ "exit_unheard", run_exit_unheard }, { "exit_half_stuck", run_exit_half_stuck },
 	};
 	role_enter(argc, argv, roles, sizeof(roles) / sizeof(*roles));
 	const struct CMUnitTest tests[] = {
@@ -487,6 +574,8 @@ int main(int argc, char **argv)
 		T(qsock_close__large_unread__all_then_econnreset),
 		T(qsock_close__code_zero__unfinished_streams_are_econnreset),
 		T(qsock_shutdown__what_is_left_open__econnreset),
+		T(qsock_shutdown__everything_acknowledged__0_without_waiting),
+		T(qsock_shutdown__nobody_reads__etimedout),
 		T(killed__large_unread__all_then_econnreset),
 		T(stopped_server__idle_timeout),
 		T(killed_server__unreachable),
@@ -496,6 +585,7 @@ int main(int argc, char **argv)
 		T(exit__of_a_child_that_wrote__delivered),
 		T(exit__without_handlers__econnreset),
 		T(exit__idle_peer__waits_no_longer_than_linger_ms),
+		T(exit__one_of_two_peers_does_not_read__the_other_sees_a_clean_end),
 	};
 	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
 }

@@ -158,6 +158,27 @@ static void ready__room_to_write__edge(void **state)
 	close_all();
 }
 
+static void ready__send_buffer_set__still_room_to_write(void **state)
+{
+	static char block[65536];
+	int before = 0, kept = 0, small = 4096;
+	loopback_stream(c, s, 0);
+	getsockopt(s[0], SOL_SOCKET, SO_SNDBUF, &before, &(socklen_t){ sizeof(before) });
+	assert_int_equal(qsock_setsockopt(s[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	assert_int_equal(qsock_setsockopt(s[0], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+	assert_int_equal(qsock_setsockopt(s[0], SOL_SOCKET, SO_SNDBUF, NULL, sizeof(small)), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(qsock_setsockopt(s[0], SOL_SOCKET, SO_SNDBUF, &small, 2), -1);
+	assert_int_equal(errno, EINVAL);
+	getsockopt(s[0], SOL_SOCKET, SO_SNDBUF, &kept, &(socklen_t){ sizeof(kept) });
+	assert_int_equal(kept, before);
+	for (int i = 0; i < 5; i++) {
+		assert_true(send(s[0], block, sizeof(block), MSG_DONTWAIT) > 0);
+		wait_for(s[0], POLLOUT);
+	}
+	close_all();
+}
+
 static void ready__nonblocking_connect__pollout_or_error(void **state)
 {
 	struct loopback *lb = *state;
@@ -412,6 +433,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(ready__by_poll_select_epoll__for_all_descriptors),
 		T(ready__room_to_write__edge),
+		T(ready__send_buffer_set__still_room_to_write),
 		T(ready__nonblocking_connect__pollout_or_error),
 		T(ends__as_poll_shows_them),
 		T(shutdown__reading__peer_gets_epipe),

@@ -338,7 +338,7 @@ static int connecting(void)
 	return fd;
 }
 
-static void connect__duplicated_meanwhile__buffer_is_wide_again(void **state)
+static void connect__duplicated_meanwhile__buffer_is_wide(void **state)
 {
 	int first = connecting(), c = dup(first);
 	close(first);
@@ -365,7 +365,7 @@ static void without_pidfd_getfd(void)
 	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
 }
 
-static void connect__descriptors_cannot_be_taken__buffer_stays_wide(void **state)
+static void connect__descriptors_cannot_be_taken__buffer_is_wide(void **state)
 {
 	int status;
 #ifdef __SANITIZE_THREAD__
@@ -563,8 +563,8 @@ int main(void)
 		T(connect__port_that_stays_tcp__is_tcp),
 		T(options__are_kept_and_inherited),
 		T(options__small_buffer__is_only_remembered),
-		T(connect__duplicated_meanwhile__buffer_is_wide_again),
-		T(connect__descriptors_cannot_be_taken__buffer_stays_wide),
+		T(connect__duplicated_meanwhile__buffer_is_wide),
+		T(connect__descriptors_cannot_be_taken__buffer_is_wide),
 		T(send__with_what_only_tcp_knows),
 		T(child__exits_by_underscore__delivers_what_it_wrote),
 		T(listener__process_that_listened_ends__child_goes_on),

@@ -276,6 +276,22 @@ static void open_stream__at_the_limit__pollout_when_one_ends(void **state)
 	}
 }
 
+/* The engine has not looked at the request when it is asked about the stream. */
+static void stream_id__just_opened__known(void **state)
+{
+	for (int round = 0; round < 20; round++) {
+		int s[95];
+		for (int i = 0; i < 95; i++)
+			assert_true((s[i] = qsock_open_stream(conn[0], 0)) >= 0);
+		assert_true(qsock_stream_id(s[94]) >= 0);
+		for (int i = 0; i < 95; i++) {
+			assert_true(qsock_stream_id(s[i]) >= 0);
+			close(s[i]);
+			close(qsock_accept_stream(conn[1], 0));
+		}
+	}
+}
+
 /* ---- processes -------------------------------------------------------------------- */
 
 /* A child that inherited the connection opens a stream and accepts one. */
@@ -511,6 +527,7 @@ int main(int argc, char **argv)
 		T(stream__bulk__arrives_whole_and_in_order),
 		T(stream__slow_reader__writer_gets_eagain),
 		T(open_stream__at_the_limit__pollout_when_one_ends),
+		T(stream_id__just_opened__known),
 		T(fork__child_opens_and_accepts_streams),
 		T(exit__lingers_until_everything_is_delivered),
 		T(killed__peer_reads_econnreset),

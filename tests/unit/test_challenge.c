@@ -56,7 +56,7 @@ static void challenge_on_response__only_own_data_validates(void **state)
 	challenge_init(&c);
 	assert_false(challenge_on_response(&c, c.ours));	/* none was sent */
 
-	challenge_start(&c, &rng, 1000, 100);
+	challenge_start(&c, &rng, 1000, 100, 300);
 	assert_true(c.pending && c.want_send);
 	memcpy(data, c.ours, 8);
 	data[7] ^= 1;
@@ -68,49 +68,59 @@ static void challenge_on_response__only_own_data_validates(void **state)
 }
 
 /* RFC9000 13.3-3.12 a different payload each time; RFC9000 8.2.3-1 an earlier one still counts */
-static void challenge_on_lost__new_data__late_response_counts(void **state)
+static void challenge_on_time__no_response__new_data_and_late_ones_count(void **state)
 {
 	uint8_t sent[CHALLENGE_EARLIER + 2][8];
 	for (unsigned answer = 0; answer < CHALLENGE_EARLIER + 2; answer++) {
 		struct challenge c;
+		uint64_t now_us = 1000;
 		challenge_init(&c);
-		challenge_start(&c, &rng, 1000, 100);
+		challenge_start(&c, &rng, now_us, 100, 10000);
 		for (unsigned i = 0; i < CHALLENGE_EARLIER + 2; i++) {
 			assert_true(c.want_send);
 			memcpy(sent[i], c.ours, 8);
 			for (unsigned k = 0; k < i; k++)
 				assert_memory_not_equal(sent[k], sent[i], 8);
 			c.want_send = false;
-			if (i < CHALLENGE_EARLIER + 1)
-				challenge_on_lost(&c, &rng);
+			if (i == CHALLENGE_EARLIER + 1)
+				break;
+			/* RFC9000 9.4-5: each time later */
+			assert_int_equal(challenge_deadline(&c), now_us + (100u << i));
+			now_us = challenge_deadline(&c);
+			assert_false(challenge_on_time(&c, &rng, now_us - 1));
+			assert_false(c.want_send);
+			assert_false(challenge_on_time(&c, &rng, now_us));
 		}
 		assert_int_equal(challenge_on_response(&c, sent[answer]), answer > 0);	/* [0] is forgotten by now */
 	}
 }
 
-static void challenge_on_lost__not_pending_or_not_sent__nothing(void **state)
+static void challenge_on_time__not_pending_or_not_sent__nothing(void **state)
 {
 	struct challenge c;
 	uint8_t ours[8];
 	challenge_init(&c);
-	challenge_on_lost(&c, &rng);
+	assert_true(challenge_deadline(&c) == UINT64_MAX);
+	assert_false(challenge_on_time(&c, &rng, 5000));
 	assert_false(c.want_send);
-	challenge_start(&c, &rng, 1000, 100);
+	challenge_start(&c, &rng, 1000, 100, 300);
 	memcpy(ours, c.ours, 8);
-	challenge_on_lost(&c, &rng);
+	assert_int_equal(challenge_deadline(&c), 1300);
+	assert_false(challenge_on_time(&c, &rng, 1200));
 	assert_memory_equal(ours, c.ours, 8);
 }
 
-/* RFC9000 8.2.4-2 three times the PTO */
-static void challenge_on_time__after_three_pto__gives_up_once(void **state)
+/* RFC9000 8.2.4-2 */
+static void challenge_on_time__long_enough__gives_up_once(void **state)
 {
 	struct challenge c;
 	challenge_init(&c);
-	assert_false(challenge_on_time(&c, 5000));
-	challenge_start(&c, &rng, 1000, 100);
-	assert_false(challenge_on_time(&c, 1299));
-	assert_true(challenge_on_time(&c, 1300));
-	assert_false(challenge_on_time(&c, 1301));
+	challenge_start(&c, &rng, 1000, 1000, 300);
+	c.want_send = false;
+	assert_int_equal(challenge_deadline(&c), 1300);
+	assert_false(challenge_on_time(&c, &rng, 1299));
+	assert_true(challenge_on_time(&c, &rng, 1300));
+	assert_false(challenge_on_time(&c, &rng, 1301));
 	assert_false(challenge_on_response(&c, c.ours));
 }
 
@@ -136,9 +146,9 @@ int main(void)
 		cmocka_unit_test(challenge_on_received__three__answered_once_in_order),
 		cmocka_unit_test(challenge_on_received__flood__keeps_queue),
 		cmocka_unit_test(challenge_on_response__only_own_data_validates),
-		cmocka_unit_test(challenge_on_lost__new_data__late_response_counts),
-		cmocka_unit_test(challenge_on_lost__not_pending_or_not_sent__nothing),
-		cmocka_unit_test(challenge_on_time__after_three_pto__gives_up_once),
+		cmocka_unit_test(challenge_on_time__no_response__new_data_and_late_ones_count),
+		cmocka_unit_test(challenge_on_time__not_pending_or_not_sent__nothing),
+		cmocka_unit_test(challenge_on_time__long_enough__gives_up_once),
 		cmocka_unit_test(amplify_budget__three_times_received),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

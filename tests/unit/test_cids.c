@@ -38,9 +38,9 @@ static void fill_local(struct local_cids *l, uint64_t limit)
 
 static void send_all(struct local_cids *l)
 {
-	struct local_cid *c;
+	const struct local_cid *c;
 	while ((c = local_cids_next_unsent(l)))
-		c->want_send = false;
+		local_cids_on_sent(l, c->seq);
 }
 
 /* RFC9000 5.1.1-5 never more than the peer's limit */
@@ -62,17 +62,17 @@ static void local_cids_add__numbers_go_up_by_one__sent_in_order(void **state)
 	struct local_cids l;
 	fill_local(&l, 4);
 	for (uint64_t seq = 1; seq < 4; seq++) {
-		struct local_cid *c = local_cids_next_unsent(&l);
+		const struct local_cid *c = local_cids_next_unsent(&l);
 		assert_non_null(c);
 		assert_int_equal(c->seq, seq);
 		assert_int_equal(c->cid.b[1], seq);
 		assert_memory_equal(c->token, tok((uint8_t)seq), RESET_TOKEN_LEN);
-		c->want_send = false;
+		local_cids_on_sent(&l, seq);
 	}
 	assert_null(local_cids_next_unsent(&l));
 	local_cids_on_lost(&l, 2);
 	assert_int_equal(local_cids_next_unsent(&l)->seq, 2);
-	l.v[2].want_send = false;
+	local_cids_on_sent(&l, 2);
 	local_cids_on_lost(&l, 99);
 	assert_null(local_cids_next_unsent(&l));
 }
@@ -100,8 +100,8 @@ static void local_cids_retire__violations(void **state)
 	struct local_cids l;
 	struct cid used = mk(1), gone;
 	fill_local(&l, 4);
-	assert_non_null(local_cids_next_unsent(&l));	/* 1 goes out, 2 and 3 do not yet */
-	l.v[1].want_send = false;
+	local_cids_on_sent(&l, 1);			/* 2 and 3 are not sent yet, whoever asks for them */
+	assert_int_equal(local_cids_next_unsent(&l)->seq, 2);
 	/* RFC9000 19.16-6 more than any sent */
 	assert_int_equal(local_cids_retire(&l, 2, &used, &gone), QE_PROTOCOL_VIOLATION);
 	assert_int_equal(local_cids_retire(&l, 4, &used, &gone), QE_PROTOCOL_VIOLATION);

@@ -170,7 +170,7 @@ static void conn_path_challenge__both_frames__fill_their_datagrams(void **state)
 	connpair_handshake(&p);
 	p.filter = largest_short;
 	p.filter_arg = largest;
-	challenge_start(&p.client->challenge, &p.rng, p.now_us, 100000);
+	challenge_start(&p.client->challenge, &p.rng, p.now_us, 100000, 300000);
 	connpair_run(&p, p.now_us + 100000);
 	assert_false(p.client->challenge.pending);
 	/* RFC9000 8.2.1-6, 8.2.2-5 */
@@ -221,6 +221,84 @@ static void conn_pto__initial_and_handshake_in_flight__both_are_probed(void **st
 	connpair_run(&p, recovery_deadline(&p.server->rec));
 	assert_int_equal(p.server->rec.pto_count, 1);
 	assert_true(count > 0);
+	connpair_fini(&p);
+}
+
+static void conn_initial__client_repeats_itself__server_does_not_wait(void **state)
+{
+	struct connpair p;
+	static uint8_t buf[65536];
+	unsigned sent = 0;
+	half_way(&p, 26);
+	p.server->amplify.validated = true;
+	/* RFC9002 6.2.3-1, -2: a few times */
+	for (int k = 0; k < 100; k++) {
+		uint8_t b[1200] = { 0 };
+		uint64_t before = p.server->rec.space[SPACE_INITIAL].next_pn;
+		craft_ping(p.client, LEVEL_INITIAL, NULL, 0, b);
+		p.now_us += 100000;
+		feed(&p, p.server, b, sizeof(b));
+		while (poll_once(&p, p.server, buf))
+			;
+		sent += p.server->rec.space[SPACE_INITIAL].eliciting_in_flight > 1 + sent;
+		assert_true(p.server->rec.space[SPACE_INITIAL].next_pn > before);
+	}
+	assert_int_equal(sent, CONN_HASTEN_MAX);
+	connpair_fini(&p);
+}
+
+/* Of all that the server sends only the second probe arrives. */
+static bool second_probe_only(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *count = p->filter_arg;
+	if (to_server || !p->server->rec.pto_count)
+		return !to_server;
+	return ++*count != 2;
+}
+
+static void conn_pto__initial_in_flight__each_datagram_brings_it(void **state)
+{
+	struct connpair p;
+	unsigned count = 0;
+	half_way(&p, 24);
+	p.server->amplify.validated = true;
+	p.filter = second_probe_only;
+	p.filter_arg = &count;
+	/* RFC9002 6.2.4-2, -9 */
+	connpair_run(&p, recovery_deadline(&p.server->rec) + p.delay_us);
+	assert_int_equal(count, CONN_PROBES);
+	assert_true(pktkey_ready(&p.client->keys.rx[LEVEL_HANDSHAKE]));
+	connpair_fini(&p);
+}
+
+/* Two packets of data and the first of the two probes that repeat them are lost. */
+static bool two_and_a_probe(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *count = p->filter_arg;
+	return to_server && len > 1000 && ++*count <= 3;
+}
+
+static void conn_pto__probe_lost__repeated_once(void **state)
+{
+	struct connpair p;
+	struct stream *s;
+	struct iovec iov[8];
+	unsigned count = 0;
+	int n;
+	connpair_init(&p, 25);
+	connpair_handshake(&p);
+	connpair_run(&p, p.now_us + 1000000);
+	p.filter = two_and_a_probe;
+	p.filter_arg = &count;
+	assert_int_equal(conn_stream_open(p.client, DIR_BIDI, &s), 0);
+	size_t len = conn_stream_claim(p.client, s, 2300, iov, 8, &n);
+	assert_int_equal(len, 2300);
+	for (int i = 0; i < n; i++)
+		memset(iov[i].iov_base, 0, iov[i].iov_len);
+	conn_stream_commit(p.client, s, len);
+	connpair_run(&p, p.now_us + 5000000);
+	assert_true(conn_all_acked(p.client));
+	assert_int_equal(count, 2 + CONN_PROBES + 1);
 	connpair_fini(&p);
 }
 
@@ -492,6 +570,45 @@ static void conn_ack_delay__packet_waited_for_keys__wait_is_included(void **stat
 	connpair_fini(&p);
 }
 
+static void spoil(const uint8_t *data, size_t len, enum packet_type type, unsigned *count)
+{
+	struct rd r = rd_of(data, len);
+	struct packet pkt;
+	while (rd_left(&r)) {
+		if (packet_parse(&r, 8, &pkt) || pkt.type != type)
+			continue;
+		((uint8_t *)pkt.start)[pkt.len - 1] ^= 1;
+		*count += 1;
+	}
+}
+
+/* What the server sends first has no Initial that can be read, what it sends by its first PTO nothing else. */
+static bool handshake_before_its_keys(struct connpair *p, bool to_server, uint8_t *data, size_t len)
+{
+	unsigned *spoiled = p->filter_arg;
+	bool is_late = p->server && p->server->rec.pto_count;
+	if (!to_server && !p->established[0])
+		spoil(data, len, is_late ? PACKET_HANDSHAKE : PACKET_INITIAL, &spoiled[is_late]);
+	return false;
+}
+
+/* The client's ACK of the first flight waited for keys: it is no round trip of a second. */
+static void conn_ack_delay__peer_waited_for_keys__taken_off(void **state)
+{
+	struct connpair p;
+	unsigned spoiled[2] = { 0 };
+	connpair_init(&p, 23);
+	p.filter = handshake_before_its_keys;
+	p.filter_arg = spoiled;
+	connpair_start(&p);
+	for (int i = 0; i < 3000 && !p.established[1]; i++)
+		connpair_run(&p, p.now_us + 1000);
+	assert_true(p.established[1] && spoiled[0] && spoiled[1]);
+	/* RFC9002 5.3-9 */
+	assert_in_range(p.server->rec.rtt.smoothed_us, 2 * p.delay_us, 3 * p.delay_us);
+	connpair_fini(&p);
+}
+
 /* ---- memory --------------------------------------------------------------- */
 
 /* Whatever allocation fails, both ends live on or end cleanly. From the first answer on: before there is nobody. */
@@ -552,6 +669,31 @@ static void conn_data_blocked__credit_ends_before_a_packet_begins__is_sent(void 
 	connpair_fini(&p);
 }
 
+/* Who is tx_waiting waits for an acknowledgement, so something has to be under way. */
+static void conn_stream_claim__no_memory__waits_only_for_what_will_come(void **state)
+{
+	struct connpair p;
+	struct stream *s;
+	struct iovec iov;
+	int n;
+	connpair_init(&p, 22);
+	connpair_handshake(&p);
+	assert_int_equal(conn_stream_open(p.client, DIR_BIDI, &s), 0);
+	mem_test_fail_nth(1);
+	assert_int_equal(conn_stream_claim(p.client, s, 1, &iov, 1, &n), 0);
+	mem_test_fail_nth(0);
+	assert_false(s->tx_waiting);
+	for (int i = 0; !s->tx_waiting; i++) {
+		assert_true(i < 1000);
+		mem_test_fail_nth(i ? 1 : 0);
+		size_t got = conn_stream_claim(p.client, s, 1000, &iov, 1, &n);
+		mem_test_fail_nth(0);
+		conn_stream_commit(p.client, s, got);
+	}
+	assert_true(sendbuf_held(&s->sb) > 0);
+	connpair_fini(&p);
+}
+
 /* ---- registration -------------------------------------------------------- */
 
 #define T(f) cmocka_unit_test_setup_teardown(f, leak_setup, leak_teardown)
@@ -566,6 +708,9 @@ int main(void)
 		T(conn_path_challenge__both_frames__fill_their_datagrams),
 		T(conn_idle__peer_allows_for_ever__does_not_end_at_once),
 		T(conn_pto__initial_and_handshake_in_flight__both_are_probed),
+		T(conn_pto__initial_in_flight__each_datagram_brings_it),
+		T(conn_pto__probe_lost__repeated_once),
+		T(conn_initial__client_repeats_itself__server_does_not_wait),
 		T(conn_closing__small_packets_arrive__answers_stay_below_three_times),
 		T(conn_stateless_reset__any_header_form__drains_in_silence),
 		T(conn_deadline__ack_without_keys_for_it__does_not_spin),
@@ -578,8 +723,10 @@ int main(void)
 		T(conn_deadline__handshake_held_back_by_pacer__is_the_pacers),
 		T(conn_spin_bit__not_in_use__says_nothing),
 		T(conn_ack_delay__packet_waited_for_keys__wait_is_included),
+		T(conn_ack_delay__peer_waited_for_keys__taken_off),
 		T(conn_out_of_memory__any_allocation__no_crash_no_leak),
 		T(conn_data_blocked__credit_ends_before_a_packet_begins__is_sent),
+		T(conn_stream_claim__no_memory__waits_only_for_what_will_come),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

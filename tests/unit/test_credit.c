@@ -64,7 +64,7 @@ static void credit__in_a_forked_child__nothing(void **state)
 static void credit_add__no_memory__none_to_take(void **state)
 {
 	mem_test_fail_nth(1);
-	credit_add(1, 5, 5);
+	assert_false(credit_add(1, 5, 5));
 	mem_test_fail_nth(0);
 	assert_false(credit_take(1, false));
 }

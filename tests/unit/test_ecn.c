@@ -36,6 +36,22 @@ static void ecn_init__off__never_marks(void **state)
 	assert_int_equal(e.state, ECN_FAILED);
 }
 
+/* RFC9000 13.4.2-2 each path is tested; the peer's counts go on */
+static void ecn_restart__tests_again__counts_stay(void **state)
+{
+	send(ECN_TEST_PACKETS);
+	assert_false(ack(SPACE_APP, 4, 4, 0, 0));
+	assert_int_equal(e.state, ECN_CAPABLE);
+	ecn_restart(&e);
+	assert_int_equal(e.state, ECN_TESTING);
+	send(2);
+	assert_false(ack(SPACE_APP, 8, 12, 0, 0));
+	assert_int_equal(e.state, ECN_CAPABLE);
+	e.state = ECN_FAILED;
+	ecn_restart(&e);
+	assert_int_equal(ecn_mark(&e), ECN_NOT_ECT);
+}
+
 /* RFC9000 A.4 */
 static void ecn_on_sent__test_over__marks_no_more_until_capable(void **state)
 {
@@ -158,6 +174,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, setup)
 	const struct CMUnitTest tests[] = {
 		T(ecn_init__off__never_marks),
+		T(ecn_restart__tests_again__counts_stay),
 		T(ecn_on_sent__test_over__marks_no_more_until_capable),
 		T(ecn_on_ack__nothing_marked_acked__still_unknown),
 		T(ecn_on_ack__counts__are_checked),

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -101,82 +102,63 @@ static void pair_make__engine_process_killed__reset(void **state)
 	close(p[1]);
 }
 
-static const int buffers[] = { BLOCK_STREAM, BLOCK_MAILBOX, BLOCK_WIDE, BLOCK_WHOLE };
-#define BUFFERS (sizeof(buffers) / sizeof(buffers[0]))
+/* Filled with the holes of a file if the descriptor is nonblocking, with bytes of memory otherwise. */
+static const struct { int buffer, flags; } ways[] = {
+	{ PAIR_BUFFER, 0 }, { PAIR_BUFFER, O_NONBLOCK }, { BLOCK_MAILBOX, 0 }, { BLOCK_MAILBOX, O_NONBLOCK },
+};
+#define WAYS (sizeof(ways) / sizeof(ways[0]))
+
+static ssize_t block(size_t way)
+{
+	assert_int_equal(fcntl(pair[0], F_SETFL, ways[way].flags), 0);
+	return pair_block(pair[0], ways[way].buffer);
+}
 
 static void pair_block__unwritable_until_unblocked(void **state)
 {
-	for (size_t i = 0; i < BUFFERS; i++) {
-		teardown(state);
-		assert_int_equal(setup(state), 0);
-		ssize_t filler = pair_block(pair[0], buffers[i]);
+	for (size_t i = 0; i < WAYS; i++) {
+		ssize_t filler = block(i);
 		assert_true(filler > 0);
 		assert_int_equal(polled(pair[0], POLLIN | POLLOUT), 0);
 		assert_int_equal(send(pair[0], "x", 1, MSG_DONTWAIT), -1);
 		assert_int_equal(errno, EAGAIN);
+		assert_int_equal(fcntl(pair[0], F_GETFL) & O_NONBLOCK, ways[i].flags);
 
 		assert_int_equal(pair_unblock(pair[1], (size_t)filler), 0);
 		assert_int_equal(polled(pair[0], POLLIN | POLLOUT), POLLOUT);
 		assert_int_equal(queued(pair[1]), 1);
 		assert_int_equal(send(pair[0], "hello", 5, MSG_DONTWAIT), 5);
 		assert_int_equal(queued(pair[1]), 6);
+		teardown(state);
+		assert_int_equal(setup(state), 0);
 	}
-}
-
-/* The engine widens through a duplicate, and only what it does after closing that makes the descriptor writable. */
-static void pair_block__wide__unwritable_while_widened(void **state)
-{
-	ssize_t filler = pair_block(pair[0], BLOCK_WIDE);
-	assert_true(filler > 0);
-	assert_int_equal(polled(pair[0], POLLIN | POLLOUT), 0);
-	assert_int_equal(send(pair[0], "x", 1, MSG_DONTWAIT), -1);
-	assert_int_equal(errno, EAGAIN);
-	assert_int_equal(pair_widen(pair[0]), 0);
-	assert_int_equal(polled(pair[0], POLLIN | POLLOUT), 0);
-	assert_int_equal(pair_unblock(pair[1], (size_t)filler), 0);
-	assert_int_equal(polled(pair[0], POLLIN | POLLOUT), POLLOUT);
-	assert_int_equal(queued(pair[1]), 1);
 }
 
 static void pair_unblock__wakes_who_polls(void **state)
 {
-	for (size_t i = 0; i < BUFFERS; i++) {
-		teardown(state);
-		assert_int_equal(setup(state), 0);
-		ssize_t filler = pair_block(pair[0], buffers[i]);
+	for (size_t i = 0; i < WAYS; i++) {
+		ssize_t filler = block(i);
 		struct pollfd p = { .fd = pair[0], .events = POLLOUT };
 		pid_t child = fork_limited();
 		if (!child) {
 			struct pollfd wait = { .fd = -1 };
 			poll(&wait, 1, 20);
-			_exit((buffers[i] == BLOCK_WIDE && pair_widen(pair[0])) || pair_unblock(pair[1], (size_t)filler));
+			_exit(pair_unblock(pair[1], (size_t)filler));
 		}
 		assert_int_equal(poll(&p, 1, 10000), 1);
 		assert_int_equal(p.revents, POLLOUT);
 		assert_int_equal(wait_child(child), 0);
+		teardown(state);
+		assert_int_equal(setup(state), 0);
 	}
 }
 
 static void pair_block__engine_end_closed__error_and_hangup(void **state)
 {
-	assert_true(pair_block(pair[0], BLOCK_STREAM) > 0);
+	assert_true(pair_block(pair[0], PAIR_BUFFER) > 0);
 	close(pair[1]);
 	pair[1] = -1;
 	assert_true((polled(pair[0], POLLOUT) & (POLLERR | POLLHUP)) == (POLLERR | POLLHUP));
-}
-
-static void pair_widen__buffer__is_that_of_a_fresh_pair(void **state)
-{
-	int a, b;
-	socklen_t len = sizeof(a);
-	assert_int_equal(getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &a, &len), 0);
-	assert_int_equal(a, PAIR_BUFFER);
-	assert_true(pair_block(pair[0], BLOCK_STREAM) > 0);
-	assert_int_equal(getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &b, &len), 0);
-	assert_int_equal(b, BLOCK_STREAM);
-	assert_int_equal(pair_widen(pair[0]), 0);
-	assert_int_equal(getsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &b, &len), 0);
-	assert_int_equal(b, PAIR_BUFFER);
 }
 
 static void pair_go__is_taken_before_everything_else(void **state)
@@ -206,10 +188,8 @@ int main(void)
 		T(pair_make__byte_drained_before_close__end_of_file),
 		T(pair_make__engine_process_killed__reset),
 		T(pair_block__unwritable_until_unblocked),
-		T(pair_block__wide__unwritable_while_widened),
 		T(pair_unblock__wakes_who_polls),
 		T(pair_block__engine_end_closed__error_and_hangup),
-		T(pair_widen__buffer__is_that_of_a_fresh_pair),
 		T(pair_go__is_taken_before_everything_else),
 		T(pair_await_go__engine_died__econnreset),
 	};

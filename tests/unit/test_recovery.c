@@ -144,6 +144,56 @@ static void recovery_on_ack__ack_delay__by_space_and_confirmation(void **state)
 	}
 }
 
+/* RFC9000 9.4-1, -2: what was sent before the move counts for nothing on the new path */
+static void recovery_new_path__former_packets__move_nothing(void **state)
+{
+	warm_up();
+	send(SPACE_APP, 8);			/* 1-8 */
+	r.cc.cwnd = 5 * MSS;
+	uint64_t moved_us = now += RTT;
+	send(SPACE_APP, 1);			/* 9 */
+	recovery_new_path(&r, &env, moved_us, now);
+	assert_false(r.rtt.sampled);
+	assert_int_equal(r.cc.cwnd, CC_INITIAL_WINDOW(MSS));
+	now += RTT;
+	assert_int_equal(ack(SPACE_APP, 5, 9), 0);
+	assert_false(r.rtt.sampled);
+	assert_int_equal(r.cc.cwnd, CC_INITIAL_WINDOW(MSS));
+	expect(4, 4);
+	now += RTT;
+	assert_int_equal(ack(SPACE_APP, 9, 10), 0);
+	expect(1, 0);
+	assert_int_equal(r.rtt.smoothed_us, 2 * RTT);
+	assert_int_equal(r.in_flight, 0);
+}
+
+/* RFC9002 5.3-6: while keys are waited for, delays pass all bounds. Samples that consist of them are left out. */
+static void recovery_on_ack__long_wait_before_confirmation__no_sample(void **state)
+{
+	static const struct { uint64_t first, latest, delay, smoothed; } t[] = {
+		{ 0, 60000 * MS, 59900 * MS, RTT_INITIAL_US },
+		{ 0, 100 * MS, 1 * MS, 100 * MS },
+		{ RTT, 60000 * MS, 59880 * MS, 102500 },
+		{ RTT, 60000 * MS, 59920 * MS, RTT },
+		{ RTT, 80 * MS, 0, 97500 },
+	};
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		recovery_fini(&r);
+		start(true);
+		if (t[i].first) {
+			send(SPACE_HANDSHAKE, 1);
+			now += t[i].first;
+			assert_int_equal(ack(SPACE_HANDSHAKE, 0, 1), 0);
+			release();
+		}
+		uint64_t pn = send_kind(SPACE_HANDSHAKE, DATA);
+		now += t[i].latest;
+		assert_int_equal(ack_ranges(SPACE_HANDSHAKE, &(struct range){ pn, pn + 1 }, 1, t[i].delay, NULL), 0);
+		expect(1, 0);
+		assert_int_equal(r.rtt.smoothed_us, t[i].smoothed);
+	}
+}
+
 /* ---- loss --------------------------------------------------------------- */
 
 /* RFC9002 6.1.1 */
@@ -481,6 +531,8 @@ int main(void)
 		T(recovery_on_ack__skipped__violation),
 		T(recovery_on_ack__rtt__only_from_a_new_largest),
 		T(recovery_on_ack__ack_delay__by_space_and_confirmation),
+		T(recovery_on_ack__long_wait_before_confirmation__no_sample),
+		T(recovery_new_path__former_packets__move_nothing),
 		T(recovery_on_ack__packet_threshold__three),
 		T(recovery_on_ack__own_gap__is_no_reordering),
 		T(recovery_on_timeout__time_threshold__nine_eighths),

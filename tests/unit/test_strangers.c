@@ -66,23 +66,33 @@ static void strangers__amplification__while_closing(void **state)
 	scene_fini(&s);
 }
 
-/* Datagrams from elsewhere: migration is not offered, so they are neither answered nor counted. RFC9000 9-5 */
+/* Datagrams from elsewhere: a client neither answers nor counts them (RFC9000 9-9), a server follows, and sends to no
+ * address more than three times what came from it (RFC9000 9.3.1-2). */
 static void other_address(struct scene *s)
 {
 	uint8_t b[INJECT_MAX];
-	struct inject how = { .level = LEVEL_APP, .pad = 1 };
-	uint64_t received = s->victim->amplify.received;
+	/* so long that the answer has room for whole datagrams */
+	struct inject how = { .level = LEVEL_APP, .pad = MIN_INITIAL_DATAGRAM / 3 };
+	const struct amplify *a = &s->victim->amplify;
+	struct addr home = s->victim->remote;
+	uint64_t received = a->received;
 	for (unsigned k = 0; k < 100; k++) {
 		size_t n = injector_seal(&s->i, &how, (const uint8_t[]){ 0x01, 0x1a, 1, 2, 3, 4, 5, 6, 7, 8 }, 10, b);
-		struct datagram d = { .data = b, .len = n, .local = s->victim->local, .remote = s->victim->remote };
+		struct datagram d = { .data = b, .len = n, .local = s->victim->local, .remote = home };
 		d.remote.in4.sin_port ^= (uint16_t)(k + 1);
 		conn_recv(s->victim, &d, 1, s->p.now_us);
+		assert_int_equal(a->validated, !s->i.to_server);
 		connpair_run(&s->p, s->p.now_us);
+		if (s->i.to_server)
+			assert_in_range(a->sent, 1, 3 * a->received);
 	}
 	assert_open(s);
-	assert_int_equal(s->i.datagrams, 0);
-	assert_int_equal(s->victim->amplify.received, received);
+	if (!s->i.to_server) {
+		assert_int_equal(s->i.datagrams, 0);
+		assert_int_equal(a->received, received);
+	}
 	scene_transfer(s, 10000);
+	assert_true(a->validated && addr_equal(&s->victim->remote, &home));
 }
 
 static void strangers__other_address(void **state) { each_side(LEVEL_APP, other_address); }
@@ -107,6 +117,30 @@ static void undecryptable(struct scene *s)
 }
 
 static void strangers__undecryptable(void **state) { each_side(LEVEL_INITIAL, undecryptable); }
+
+/* Half a ClientHello gives no right to memory for what follows it. */
+static void strangers__undecryptable__nothing_kept_before_a_whole_hello(void **state)
+{
+	struct scene s;
+	uint8_t hello[HELLO_MAX], junk[1200] = { 0x40 };
+	scene_init_client_only(&s, true);
+	size_t len = injector_client_hello(s.p.client, hello, sizeof(hello));
+	injector_start_server(&s.i, hello, len / 2);
+	struct conn *server = s.p.server;
+	assert_non_null(server);
+	int64_t live = mem_test_live();
+	memcpy(junk + 1, server->lcids.v[0].cid.b, 8);
+	injector_deliver(&s.i, junk, sizeof(junk));
+	struct wr w = wr_of(junk, sizeof(junk));
+	size_t length_off;
+	assert_true(packet_write_long(&w, PACKET_HANDSHAKE, QUIC_V1, &server->lcids.v[0].cid,
+				      &s.p.client->lcids.v[0].cid, NULL, 0, 0, 4, &length_off));
+	packet_patch_length(junk, length_off, sizeof(junk) - wr_len(&w) + 4);
+	injector_deliver(&s.i, junk, sizeof(junk));
+	assert_int_equal(server->nstash, 0);
+	assert_int_equal(mem_test_live(), live);
+	scene_fini(&s);
+}
 
 /* Long headers of every kind and broken short ones, to an endpoint that listens. */
 static void strangers__junk__allocates_nothing(void **state)
@@ -217,6 +251,7 @@ int main(void)
 		T(strangers__amplification__while_closing),
 		T(strangers__other_address),
 		T(strangers__undecryptable),
+		T(strangers__undecryptable__nothing_kept_before_a_whole_hello),
 		T(strangers__junk__allocates_nothing),
 		T(strangers__initial_flood),
 		T(strangers__stateless_reset__loop_ends),

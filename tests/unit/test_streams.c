@@ -366,6 +366,30 @@ static void streams_reap__only_when_all_is_over_and_released(void **st)
 	assert_null(streams_find(&ss, 0));
 }
 
+/* The peer opens and ends streams one by one, and then as many as it can: it may always have 8. RFC9000 4.6-6 */
+static void streams_max__told_before_the_peer_stands_still(void **st)
+{
+	uint64_t told = 8, frames = 0;
+	for (uint64_t i = 0; i < 43; i++) {
+		struct stream *s = from_peer(4 * i);
+		if (i < 35) {
+			streams_next_opened(&ss);
+			assert_int_equal(streams_on_reset(&ss, s, 0, 0), 0);
+			stream_on_stop_sending(s, 0);
+			finish_ours(s);
+			stream_release(s);
+			assert_true(streams_reap(&ss, s));
+		}
+		if (ss.want_max_streams[DIR_BIDI]) {
+			told = streams_next_max(&ss, DIR_BIDI);
+			frames++;
+		}
+		assert_true(told > i + 1 || i == 42);
+	}
+	assert_int_equal(told, 43);
+	assert_true(frames < 25);	/* and not for each of them */
+}
+
 static void streams_rapid_reset__no_credit_before_release(void **st)
 {
 	struct stream *s, *all[8];
@@ -381,7 +405,6 @@ static void streams_rapid_reset__no_credit_before_release(void **st)
 	assert_int_equal(streams_for_frame(&ss, 32, false, &s), QE_STREAM_LIMIT);
 	stream_release(all[3]);
 	assert_true(streams_reap(&ss, all[3]));
-	assert_false(ss.want_max_streams[DIR_BIDI]);
 	stream_release(all[0]);
 	assert_true(streams_reap(&ss, all[0]));
 	assert_true(ss.want_max_streams[DIR_BIDI]);
@@ -433,6 +456,7 @@ int main(void)
 		T(streams_on_data__connection_credit__checked),
 		T(streams_credit__random_lives__books_balance),
 		T(streams_reap__only_when_all_is_over_and_released),
+		T(streams_max__told_before_the_peer_stands_still),
 		T(streams_rapid_reset__no_credit_before_release),
 		T(streams_allocations__each_fails_once),
 	};

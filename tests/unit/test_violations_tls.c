@@ -221,6 +221,35 @@ static void violations__transport_parameters__to_client(void **state)
 	}
 }
 
+/* A server that names a preferred address, and goes on as if it had not. same_id: the id there is the one in use. */
+static void prefer_address(struct scene *s, bool same_id)
+{
+	uint8_t first[INJECT_MAX], params[512];
+	scene_init_client_only(s, false);
+	size_t len = injector_make_server(&s->i, NULL, NULL, first);
+	struct tparams tp = s->p.server->ours;
+	tp.has_preferred = true;
+	tp.preferred.cid = tp.initial_scid;
+	tp.preferred.cid.b[0] ^= !same_id;
+	size_t n = alter_params(NULL, &tp, true, params);
+	injector_server_params(&s->i, params, n);
+	injector_feed_server(&s->i, first, len);
+	connpair_run(&s->p, s->p.now_us + 10 * s->p.delay_us);
+}
+
+static void violations__preferred_address__its_id_counts_as_number_1(void **state)
+{
+	struct scene s;
+	/* RFC9000 5.1.1-2, 19.15-8: our server's first NEW_CONNECTION_ID has that number too, for another id */
+	prefer_address(&s, false);
+	assert_true(s.p.client->established);
+	expect_closed(&s, "RFC9000 5.1.1-2", "number 1 used twice", PV, 0x18);
+	scene_fini(&s);
+	prefer_address(&s, true);
+	expect_closed(&s, "RFC9000 5.1.1-2", "one id under two numbers", QE_TRANSPORT_PARAMETER, 0x06);
+	scene_fini(&s);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, verdict_setup, verdict_teardown)
 
 int main(void)
@@ -232,6 +261,7 @@ int main(void)
 		T(violations__crypto_left_over__to_server),
 		T(violations__transport_parameters__to_server),
 		T(violations__transport_parameters__to_client),
+		T(violations__preferred_address__its_id_counts_as_number_1),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
