@@ -15,6 +15,7 @@
 #include "wire/frame.h"
 
 #define CONN_CRYPTO_MAX 65536	/* out-of-order CRYPTO bytes held per level; RFC 9000 7.5 wants >= 4096 */
+#define CONN_HELLO_MAX 16384	/* the same of a ClientHello, whose sender nobody knows yet */
 #define CONN_STASH_MAX 16	/* packets kept until their keys come */
 #define CONN_STASH_BYTES 2048	/* longest of them */
 #define CONN_CID_EVENTS 32	/* all ids retired and issued anew, and the handshake's */
@@ -155,6 +156,8 @@ int hs_initial_keys(struct conn *c, const struct cid *dcid);
 /* A transmission is about to begin. */
 void hs_want_tx(struct conn *c);
 /* CRYPTO bytes arrived at a level. */
+/* How far CRYPTO of a level may run ahead of what TLS has read, bytes. */
+size_t hs_crypto_max(const struct conn *c, enum level level);
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us);
 int hs_confirm(struct conn *c, uint64_t now_us);
 void hs_discard_keys(struct conn *c, enum level level, uint64_t now_us);

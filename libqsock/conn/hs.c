@@ -245,13 +245,18 @@ static int feed(struct conn *c, enum level level)
 	return 0;
 }
 
+size_t hs_crypto_max(const struct conn *c, enum level level)
+{
+	return c->is_server && level == LEVEL_INITIAL ? CONN_HELLO_MAX : CONN_CRYPTO_MAX;
+}
+
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us)
 {
 	struct recvbuf *rb = &c->crypto[level].rx;
 	/* The rest of the very packet that brought the end of its level: it may repeat, not go on. RFC 9001 4.1.3 */
 	if (c->rec.space[level_space(level)].discarded)
 		return off + len > rb->highest ? QE_PROTOCOL_VIOLATION : 0;
-	if (off + len > rb->read_off + CONN_CRYPTO_MAX)
+	if (off + len > rb->read_off + hs_crypto_max(c, level))
 		return QE_CRYPTO_BUFFER_EXCEEDED;
 	int e = recvbuf_insert(rb, off, data, len, false);
 	if (e == QE_LIMIT)

@@ -74,7 +74,7 @@ static void crypto_gaps(struct scene *s, enum level level)
 	}
 	assert_closed(s, QE_CRYPTO_BUFFER_EXCEEDED);
 	assert_in_range(n, 1024, 1026);
-	assert_true(most <= CONN_CRYPTO_MAX);
+	assert_true(most <= hs_crypto_max(s->victim, level));
 	assert_true(mem_test_live() - live < 10);
 }
 
@@ -88,7 +88,7 @@ static void crypto_flood(struct scene *s, enum level level)
 		most = held(rb) > most ? held(rb) : most;
 	}
 	assert_closed(s, QE_CRYPTO_BUFFER_EXCEEDED);
-	assert_true(most <= CONN_CRYPTO_MAX + 2 * (BLOCK_LARGE + sizeof(struct block)));
+	assert_true(most <= hs_crypto_max(s->victim, level) + 2 * (BLOCK_LARGE + sizeof(struct block)));
 }
 
 /* A server that waits for the rest of a ClientHello. */
