@@ -142,14 +142,14 @@ bool replace_stale(int fd, struct memo *m)
 {
 	char text[ADDR_TEXT];
 	int saved = errno;
-	bool stale = m->state == MEMO_FRESH && !shim_alive(fd);
+	bool lost = m->state == MEMO_FRESH && shim_is_lost(fd);
 	errno = saved;
-	if (!stale)
+	if (!lost)
 		return false;
 	if (!replace_by_fresh(fd, m))
 		return true;
-	log_warn("a socket%s%s that another process made cannot be made anew: %s", m->bound ? " bound to " : "",
-		 m->bound ? addr_text(&m->local, text) : "", strerror(errno));
+	log_warn("a socket that was made before fork, or could not connect, cannot be made anew%s%s: %s",
+		 m->bound ? ", bound to " : "", m->bound ? addr_text(&m->local, text) : "", strerror(errno));
 	return false;
 }
 

@@ -23,8 +23,8 @@ int shim_getsockname(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len
 int shim_getpeername(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len);
 /* The pending error as a TCP socket would have it; used up. */
 int shim_take_error(int fd, int *err);
-/* Has the engine of this process a living socket behind fd? */
-bool shim_alive(int fd);
+/* A socket of ours, but behind it is nothing (any more) that the engine of this process knows. */
+bool shim_is_lost(int fd);
 /* Has a connect that was under way ended? Brings m up to date. */
 void shim_refresh(int fd, struct memo *m);
 int shim_fail(int err);		/* errno; -1 */

@@ -207,10 +207,9 @@ static int run_state(struct engine *e, struct api_call *c)
 	return sock_cmd_stream_state(e, c->cookie);
 }
 
-/* What is fresh or listens is not connected, and lives. */
-bool shim_alive(int fd)
+bool shim_is_lost(int fd)
 {
-	return api_call(fd, &(struct api_call){ .run = run_state }) >= 0 || errno == ENOTCONN;
+	return api_call(fd, &(struct api_call){ .run = run_state }) < 0 && (errno == EOPNOTSUPP || errno == EINVAL);
 }
 
 void shim_refresh(int fd, struct memo *m)
