@@ -46,8 +46,8 @@ static bool is_gone(const struct memo *m)
 	return getsockopt(m->fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) || cookie != m->cookie;
 }
 
-/* An entry for a further socket: an empty one, one of no value, one whose socket is gone; else the oldest has to go, but
- * no listener. */
+/* An entry for a further socket: an empty one, one of no value, one whose socket is gone; else the oldest has to go,
+ * but no listener. */
 static struct memo *make_room(uint64_t cookie)
 {
 	struct memo *set = set_of(cookie), *oldest = NULL;

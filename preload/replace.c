@@ -178,8 +178,8 @@ static bool has_ended(int pid)
 	return ended;
 }
 
-/* Processes that inherited the same listener: one has taken the port. The others must not be told without end that there
- * is something to accept. */
+/* Processes that inherited the same listener: one has taken the port. The others must not be told without end that
+ * there is something to accept. */
 static bool idle(int fd, struct memo *m)
 {
 	m->bound = false;
@@ -204,8 +204,8 @@ static bool inherit(int fd, struct memo *m)
 		return true;
 	}
 	bool late = errno == EADDRINUSE;
-	log_warn("the process %d that listened on %s has ended, and its listener cannot be taken over: %s%s", owner, text,
-		 strerror(errno), late ? " (another process has it: this one gets no connections)" : "");
+	log_warn("the process %d that listened on %s has ended, and its listener cannot be taken over: %s%s", owner,
+		 text, strerror(errno), late ? " (another process has it: this one gets no connections)" : "");
 	return late && idle(fd, m);
 }
 

@@ -40,8 +40,9 @@ void options_repeat(int from, const struct memo *m, int to, struct memo *n);
 
 /* Put a real TCP socket in the place of fd, bound as that was. 0 or -1/errno, fd as it was. */
 int replace_by_tcp(int fd, const struct memo *m);
-/* After a call on fd failed: if that was because fd, fresh for all we know, has no engine here (it was made before fork,
- * or a connect on it failed), there is a new one in its place now, *m is its memo, and the call may be tried again. */
+/* After a call on fd failed: if that was because fd, fresh for all we know, has no engine here (it was made before
+ * fork, or a connect on it failed), there is a new one in its place now, *m is its memo, and the call may be tried
+ * again. */
 bool replace_stale(int fd, struct memo *m);
 /* The same for a listener that has ended: if the process that listened is gone, this one goes on in its place. */
 bool replace_listener(int fd, struct memo *m);
