@@ -94,7 +94,7 @@ struct conn {
 	/* path */
 	struct amplify amplify;
 	struct challenge challenge;
-	struct cid used_cid;		/* that the peer last sent to */
+	struct cid used_cid;		/* that the newest 1-RTT packet was sent to; before there is one, the first of ours */
 	struct {			/* the last validated address before this one: to return to, and to be asked */
 		bool known;
 		struct addr remote;
