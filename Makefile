@@ -6,7 +6,7 @@
 #   make check                               everything that must be green: all of them, also under sanitizers, and:
 #     make check-layers                      includes go downward, the lower half makes no system call
 #     make check-install                     the README's program, built against what is installed
-#     make check-leaks                       the examples under a leak checker
+#     make check-leaks                       the examples and tests over descriptors under valgrind
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
 #   make demo                                fetch a directory over QUIC, compare checksums
 #   make interop                             against quic-go and ngtcp2, as Debian has them
@@ -153,18 +153,18 @@ check-layers: $(SHARED) $(call objects,$(SRC) $(PRELOAD_SRC))
 	@tests/check-layers.sh $^
 
 deps:
-	@tests/deps.sh
+	@tests/deps.sh $(TOOLS)
 
-check-leaks:
+check-leaks: all $(FD)
 	@tests/valgrind.sh
 
 JOBS ?= $(shell nproc)
+check: TOOLS := valgrind
 check: deps
 	$(MAKE) VARIANT=release -j$(JOBS) all tests
-	$(MAKE) VARIANT=release -j1 check-layers check-install unit sim fd
+	$(MAKE) VARIANT=release -j1 check-layers check-install unit sim fd check-leaks
 	$(MAKE) VARIANT=asan -j$(JOBS) all tests
 	$(MAKE) VARIANT=asan -j1 unit sim fd
-	$(MAKE) check-leaks
 	$(MAKE) VARIANT=tsan -j$(JOBS) all tests
 	$(MAKE) VARIANT=tsan -j1 fd
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# make deps: what building and testing needs, installed where that is possible without asking; otherwise one line says
-# what is missing.
+# make deps: deps.sh [TOOL...]. What building and testing needs, and those tools, installed where that is possible without
+# asking; otherwise one line says what is missing.
 missing=
 have() { command -v "$1" > /dev/null 2>&1; }
 have cc || missing="$missing gcc libc6-dev"
@@ -10,6 +10,9 @@ lib() { have pkg-config && pkg-config --exists "$1" || missing="$missing $2"; }
 lib libssl libssl-dev
 lib libbsd libbsd-dev
 lib cmocka libcmocka-dev
+for tool; do
+	have "$tool" || missing="$missing $tool"
+done
 [ -n "$missing" ] || exit 0
 
 as_root=

@@ -1,6 +1,7 @@
 /* The life of the engine thread: started by the first call, stopped at exit, absent in
  * a forked child. Decides what the thread shares with the application (memory) and
  * what not (descriptors, signals). What it does is loop.c's and its hooks' matter. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -74,6 +75,26 @@ static struct host *host_get(void)
 
 /* ---- the thread ---------------------------------------------------------- */
 
+/* On our table. Kernels before 5.9 (and some sandboxes) have no close_range, and closefrom would then look at the main
+ * thread's table. */
+static int close_from(int first)
+{
+	const struct dirent *entry;
+	DIR *fds;
+	if (!close_range((unsigned)first, ~0U, 0))
+		return 0;
+	fds = opendir("/proc/thread-self/fd");
+	if (!fds)
+		return -1;
+	while ((entry = readdir(fds))) {
+		int fd = entry->d_name[0] == '.' ? -1 : atoi(entry->d_name);
+		if (fd >= first && fd != dirfd(fds))
+			close(fd);
+	}
+	closedir(fds);
+	return 0;
+}
+
 /* A table of our own, so that no close of the application reaches us and nothing of its is held open by us. Where
  * seccomp forbids unshare, close_range can usually do both. */
 static int private_table(void)
@@ -82,7 +103,7 @@ static int private_table(void)
 		return 0;
 	if (unshare(CLONE_FILES) < 0)
 		return -1;
-	return close_range(3, ~0U, 0);
+	return close_from(3);
 }
 
 /* stdin and stdout would keep the application's pipes from ending, stderr too when it is a socket; stderr stays
@@ -127,7 +148,7 @@ static void *engine_main(void *arg)
 	e->lossy = hooks.ended && !hooks.ended(e);
 	engine_self = NULL;
 	/* The end of the thread would do it too, but only some time after pthread_join returned. */
-	close_range(0, ~0U, 0);
+	close_from(0);
 	return NULL;
 }
 

@@ -104,7 +104,8 @@ void engine_defer(struct engine *e, struct deferred *d);
 void engine_undefer(struct engine *e, struct deferred *d);
 
 /* Duplicate a descriptor of the application's table into the engine's (CLOEXEC). In commands of engine_call_with_fd,
- * once, its app_fd; elsewhere it needs the permission for pidfd_getfd and a main thread that lives. -1/errno. */
+ * once, its app_fd, before they change anything: where it fails they are run again, with what the caller brought.
+ * Elsewhere it needs the permission for pidfd_getfd and a main thread that lives. -1/errno. */
 int engine_take_fd(struct engine *e, int app_fd);
 
 /* May one more descriptor be received? At the limit recvmsg would destroy what it cannot install. */

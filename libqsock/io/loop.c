@@ -2,7 +2,6 @@
  * polling and sleeping. One turn is: wait, ready sources, commands, timers, deferred.
  * Knows nothing of what the sources are. */
 #include <assert.h>
-#include <errno.h>
 #include <sched.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -174,24 +173,6 @@ static void deferred_run(struct engine *e)
 
 /* ---- waiting ------------------------------------------------------------- */
 
-/* Kernels before 5.11 (and some sandboxes) have no timeout finer than 1 ms in epoll: a timerfd stands in. */
-static int wait_by_timerfd(struct engine *e, const struct timespec *timeout)
-{
-	if (e->timer_fd < 0) {
-		e->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-		struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
-		if (e->timer_fd >= 0 && epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->timer_fd, &ev) < 0) {
-			close(e->timer_fd);
-			e->timer_fd = -1;
-		}
-		if (e->timer_fd < 0)
-			return epoll_wait(e->epoll_fd, e->events, TURN_EVENTS, 1);
-	}
-	const struct itimerspec when = { .it_value = timeout ? *timeout : (struct timespec){ 0 } };
-	timerfd_settime(e->timer_fd, 0, &when, NULL);
-	return epoll_wait(e->epoll_fd, e->events, TURN_EVENTS, -1);
-}
-
 static int wait_for(struct engine *e, uint64_t until_us)
 {
 	if (until_us <= e->now_us)
@@ -199,10 +180,11 @@ static int wait_for(struct engine *e, uint64_t until_us)
 	const uint64_t us = until_us - e->now_us;
 	const struct timespec ts = { .tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000 * 1000) };
 	const struct timespec *timeout = until_us == UINT64_MAX ? NULL : &ts;
-	if (e->timer_fd >= 0)
-		return wait_by_timerfd(e, timeout);
-	int n = epoll_pwait2(e->epoll_fd, e->events, TURN_EVENTS, timeout, NULL);
-	return n < 0 && (errno == ENOSYS || errno == EPERM) ? wait_by_timerfd(e, timeout) : n;
+	if (e->timer_fd < 0)
+		return epoll_pwait2(e->epoll_fd, e->events, TURN_EVENTS, timeout, NULL);
+	const struct itimerspec when = { .it_value = timeout ? *timeout : (struct timespec){ 0 } };
+	timerfd_settime(e->timer_fd, 0, &when, NULL);
+	return epoll_wait(e->epoll_fd, e->events, TURN_EVENTS, -1);
 }
 
 static void poll_once(struct engine *e)
@@ -299,6 +281,17 @@ void loop_run(struct engine *e)
 	wake_settle(e);
 }
 
+/* Kernels before 5.11 (and some sandboxes) have no timeout finer than 1 ms in epoll: a timerfd stands in. */
+static int choose_timeout(struct engine *e)
+{
+	const struct timespec none = { 0 };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	if (!epoll_pwait2(e->epoll_fd, e->events, TURN_EVENTS, &none, NULL))
+		return 0;
+	e->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	return e->timer_fd < 0 ? -1 : epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, e->timer_fd, &ev);
+}
+
 int loop_open(struct engine *e)
 {
 	e->timer_fd = -1;
@@ -308,5 +301,5 @@ int loop_open(struct engine *e)
 	e->one_cpu = !sched_getaffinity(0, sizeof(cpus), &cpus) && CPU_COUNT(&cpus) < 2;
 	engine_refresh_now(e);
 	e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	return e->epoll_fd < 0 ? -1 : 0;
+	return e->epoll_fd < 0 ? -1 : choose_timeout(e);
 }

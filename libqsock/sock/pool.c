@@ -60,10 +60,10 @@ static bool has_room(const struct sconn *c)
 	return c->established && TAILQ_EMPTY(&c->waiting[DIR_BIDI]) && conn_stream_credit(c->conn, DIR_BIDI);
 }
 
-/* One with room; else one whose handshake is under way; else a new one, up to the most there may be; else where the
- * fewest wait. NULL: no memory. */
-static struct sconn *choose(struct side *side, struct sport *port, const struct addr *remote, const char *name,
-			    struct sock_config *cfg)
+/* One with room; else one whose handshake is under way; else NULL: a new one is to be dialled, up to the most there may
+ * be; else where the fewest wait. */
+static struct sconn *choose(const struct side *side, const struct sport *port, const struct addr *remote,
+			    const char *name, const struct sock_config *cfg)
 {
 	struct sconn *c, *young = NULL, *least = NULL;
 	unsigned count = 0;
@@ -80,7 +80,14 @@ static struct sconn *choose(struct side *side, struct sport *port, const struct 
 	}
 	if (young)
 		return young;
-	return count < POOL_CONNS_MAX ? sconn_dial(port, remote, name, cfg) : least;
+	return count < POOL_CONNS_MAX ? NULL : least;
+}
+
+static struct sconn *choose_or_dial(struct side *side, struct sport *port, const struct addr *remote, const char *name,
+				    struct sock_config *cfg)
+{
+	struct sconn *c = choose(side, port, remote, name, cfg);
+	return c ? c : sconn_dial(port, remote, name, cfg);
 }
 
 /* ---- servers that vanished ---------------------------------------------------------- */
@@ -112,9 +119,14 @@ static bool has_unheard(const struct sconn *c, uint64_t received)
 	return false;
 }
 
-bool pool_keeps(const struct sstream *s)
+static bool may_move(const struct sstream *s)
 {
 	return s->conn->suspect && unheard(s, s->conn->probe_seen);
+}
+
+bool pool_keeps(const struct sstream *s)
+{
+	return s->conn->over && may_move(s);
 }
 
 static void probe_over(struct timer *t);
@@ -140,15 +152,20 @@ static void rescue(struct sconn *old, struct sconn *to)
 		return;
 	}
 	TAILQ_FOREACH_SAFE(s, &old->streams, link, next)
-		if (pool_keeps(s) && sstream_transfer(s, to))
+		if (may_move(s) && sstream_transfer(s, to))
 			probe(to);
+	old->suspect = false;	/* what could not go over shares its fate */
+	if (!old->over)
+		return;
+	TAILQ_FOREACH_SAFE(s, &old->streams, link, next)
+		sstream_lost(s);
 }
 
 static void suspect(struct sconn *c)
 {
 	c->suspect = c->retiring = true;
 	c->probe_seen = pool_received(c);
-	struct sconn *to = choose(c->side, c->port, &c->remote, c->server_name, c->cfg);
+	struct sconn *to = choose_or_dial(c->side, c->port, &c->remote, c->server_name, c->cfg);
 	if (!to)
 		c->suspect = false;
 	else if (to->established)
@@ -176,7 +193,7 @@ static void give_up(struct sconn *old, const struct qsock_error *cause)
 	if (!old->over)
 		old->cause = *cause;
 	TAILQ_FOREACH_SAFE(s, &old->streams, link, next) {
-		if (!pool_keeps(s))
+		if (!may_move(s))
 			continue;
 		s->obj.error = old->cause;
 		sstream_free(s, false);
@@ -201,18 +218,30 @@ static void settle_suspects(struct sconn *to, const struct qsock_error *cause)
 
 /* ---- connecting -------------------------------------------------------------------- */
 
-static int wait_on(struct sconn *c, struct sfresh *f, int app_fd, bool revert)
+static int wait_on(struct sconn *c, struct sfresh *f, int app_end, bool revert)
 {
 	int engine_end = f->source.fd;
-	int app_end = engine_take_fd(c->side->engine, app_fd);
-	if (app_end < 0)
-		return -1;
 	ssize_t filler = pair_block(app_end, PAIR_BUFFER);
 	int ret = filler > 0 && !sstream_connect(c, f, (size_t)filler, revert) ? 1 : -1;
 	int saved = errno;
-	close(app_end);
 	if (ret < 0 && filler > 0)
 		pair_unblock(engine_end, (size_t)filler);
+	errno = saved;
+	return ret;
+}
+
+/* Where the descriptor is refused all this is done again, with what the caller brings: so it comes before the dialling. */
+static int dial_or_wait(struct sconn *c, struct sfresh *f, int app_fd, const struct addr *remote, const char *name,
+			struct sock_config *cfg, bool revert)
+{
+	int app_end = engine_take_fd(f->obj.engine, app_fd);
+	if (app_end < 0)
+		return -1;
+	if (!c)
+		c = sconn_dial(f->port, remote, name, cfg);
+	int ret = c ? wait_on(c, f, app_end, revert) : -1;
+	int saved = c ? errno : ENOMEM;
+	close(app_end);
 	errno = saved;
 	return ret;
 }
@@ -220,14 +249,9 @@ static int wait_on(struct sconn *c, struct sfresh *f, int app_fd, bool revert)
 int pool_connect(struct sfresh *f, int app_fd, const struct addr *remote, const char *name, struct sock_config *cfg,
 		 bool revert)
 {
-	struct side *side = side_of(f->obj.engine);
-	struct sconn *c = choose(side, f->port, remote, name, cfg);
-	if (!c) {
-		errno = ENOMEM;
-		return -1;
-	}
-	if (!has_room(c))
-		return wait_on(c, f, app_fd, revert);
+	struct sconn *c = choose(side_of(f->obj.engine), f->port, remote, name, cfg);
+	if (!c || !has_room(c))
+		return dial_or_wait(c, f, app_fd, remote, name, cfg, revert);
 	if (sstream_connect(c, f, 0, false))
 		return -1;
 	probe(c);
@@ -330,7 +354,7 @@ void pool_work(struct sconn *c)
 		if (!sstream_start(s))
 			break;
 	while ((s = TAILQ_FIRST(&c->waiting[DIR_BIDI]))) {
-		to = choose(c->side, c->port, &c->remote, c->server_name, c->cfg);
+		to = choose_or_dial(c->side, c->port, &c->remote, c->server_name, c->cfg);
 		if (!to || to == c || to->established)
 			return;
 		sstream_requeue(s, to);

@@ -102,7 +102,7 @@ void sstream_drain(struct sstream *s)
 {
 	struct conn *c = s->conn->conn;
 	struct iovec iov[PIECES + 1];
-	if (s->tx != HALF_OPEN || !s->stream)
+	if (s->tx != HALF_OPEN || !s->stream || pool_keeps(s))
 		return;
 	size_t left = pending(s);
 	if (s->parted && (left || s->shut)) {

@@ -80,7 +80,7 @@ static void on_reset(struct sstream *s)
 void sstream_fill(struct sstream *s)
 {
 	int end = 0;
-	if (s->rx != HALF_OPEN || s->want_out || s->has_arrived || s->source.fd < 0 || !move(s, &end))
+	if (s->rx != HALF_OPEN || s->want_out || s->has_arrived || s->source.fd < 0 || pool_keeps(s) || !move(s, &end))
 		return;
 	if (s->source.interest & EPOLLOUT)
 		want_out(s, false);

@@ -82,7 +82,7 @@ static void engine_take_fd__pair__lives_in_the_engine_only(void **state)
 	char c;
 	memset(&tap, 0, sizeof(tap));
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	assert_int_equal(engine_call(take, &pair[1]), 0);
+	assert_int_equal(engine_call_with_fd(take, &pair[1], pair[1]), 0);
 	close(pair[1]);
 	assert_int_equal(write(pair[0], "abc", 3), 3);
 	while (engine_call(tap_taken, NULL) < 3)
@@ -93,7 +93,7 @@ static void engine_take_fd__pair__lives_in_the_engine_only(void **state)
 	assert_int_equal(read(pair[0], &c, 1), 0);
 	close(pair[0]);
 	int bad = 250;
-	assert_int_equal(engine_call(take, &bad), -1);
+	assert_int_equal(engine_call_with_fd(take, &bad, bad), -1);
 	assert_int_equal(errno, EBADF);
 }
 
@@ -103,7 +103,7 @@ static void engine_stop__open_source__closed_when_it_returns(void **state)
 	char c;
 	memset(&tap, 0, sizeof(tap));
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-	assert_int_equal(engine_call(take, &pair[1]), 0);
+	assert_int_equal(engine_call_with_fd(take, &pair[1], pair[1]), 0);
 	close(pair[1]);
 	engine_stop(0);
 	assert_int_equal(read(pair[0], &c, 1), 0);
@@ -147,7 +147,7 @@ static void source_set__wider__reports_again(void **state)
 	int pair[2];
 	memset(&tap, 0, sizeof(tap));
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	assert_int_equal(engine_call(take, &pair[1]), 0);
+	assert_int_equal(engine_call_with_fd(take, &pair[1], pair[1]), 0);
 	close(pair[1]);
 	assert_int_equal(engine_call(tap_seen, NULL) & EPOLLOUT, 0);
 	assert_int_equal(engine_call(rearm, NULL), 0);

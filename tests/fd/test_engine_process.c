@@ -176,6 +176,7 @@ static void fork__bare_clone__makes_its_own(void **state)
 	assert_int_equal(engine_call(nothing, NULL), 0);
 	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0) {
+		leaks_are_the_parents();
 		alarm(PROGRAM_LIMIT);
 		child_of_a_fork();
 		_exit(0);
@@ -228,7 +229,7 @@ static void exit__running_engine__is_stopped_in_order(void **state)
 	if (!pid) {
 		report_to = p[1];
 		engine_set_hooks(&reporting);
-		CHECK(engine_call(take_report_fd, NULL) >= 0);
+		CHECK(engine_call_with_fd(take_report_fd, NULL, report_to) >= 0);
 		exit(0);
 	}
 	close(p[1]);

@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,8 @@
 #include "base/mem.h"
 #include "sock/api.h"
 #include "support/loopback.h"
+#include "support/programs.h"
+#include "support/sandbox.h"
 
 #define ALPN "pool-test"
 
@@ -131,6 +135,74 @@ static void expect_end(int fd, int want)
 	assert_int_equal(end, want);
 }
 
+/* ---- a way to the server that can be closed ----------------------------------------- */
+
+static struct {
+	pthread_t thread;
+	int near, far;		/* to the client and to the server */
+	_Atomic enum { OPEN, NO_HANDSHAKE, NOTHING } way;	/* for what the client sends */
+	atomic_uint kept;	/* handshakes' datagrams */
+} relay = { .near = -1 };
+
+static void *relay_run(void *arg)
+{
+	char buf[65536];
+	struct sockaddr_in client;
+	ssize_t n;
+	for (;;) {
+		struct pollfd p[2] = { { .fd = relay.near, .events = POLLIN }, { .fd = relay.far, .events = POLLIN } };
+		socklen_t len = sizeof(client);
+		poll(p, 2, -1);
+		if (p[1].revents && (n = recv(relay.far, buf, sizeof(buf), 0)) > 0)
+			sendto(relay.near, buf, (size_t)n, 0, (struct sockaddr *)&client, sizeof(client));
+		if (!p[0].revents || (n = recvfrom(relay.near, buf, sizeof(buf), 0, (struct sockaddr *)&client, &len)) < 0)
+			continue;
+		if (!n)
+			return NULL;
+		bool handshake = buf[0] & 0x80;		/* long headers */
+		if (atomic_load(&relay.way) == OPEN || (atomic_load(&relay.way) == NO_HANDSHAKE && !handshake))
+			send(relay.far, buf, (size_t)n, 0);
+		else
+			atomic_fetch_add(&relay.kept, handshake);
+	}
+}
+
+/* From now on this is where the server seems to be. */
+static void relay_open(void)
+{
+	socklen_t len = sizeof(server);
+	struct sockaddr_in any = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	relay.near = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	relay.far = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(relay.far, (struct sockaddr *)&server, len), 0);
+	assert_int_equal(bind(relay.near, (struct sockaddr *)&any, len), 0);
+	assert_int_equal(getsockname(relay.near, (struct sockaddr *)&server, &len), 0);
+	atomic_store(&relay.way, OPEN);
+	atomic_store(&relay.kept, 0);
+	assert_int_equal(pthread_create(&relay.thread, NULL, relay_run, NULL), 0);
+}
+
+static void relay_keeps(unsigned n)
+{
+	for (unsigned i = 0; atomic_load(&relay.kept) < n && i < 10000; i++)
+		poll(NULL, 0, 1);
+	assert_true(atomic_load(&relay.kept) >= n);
+}
+
+static void relay_end(void)
+{
+	if (relay.near < 0)
+		return;
+	struct sockaddr_in at;
+	socklen_t len = sizeof(at);
+	getsockname(relay.near, (struct sockaddr *)&at, &len);
+	sendto(relay.near, "", 0, 0, (struct sockaddr *)&at, len);
+	pthread_join(relay.thread, NULL);
+	close(relay.near);
+	close(relay.far);
+	relay.near = -1;
+}
+
 static int setup(void **state)
 {
 	lb = *state;
@@ -145,6 +217,7 @@ static int teardown(void **state)
 	if (listener >= 0)
 		close(listener);
 	qsock_shutdown(1000);
+	relay_end();
 	return 0;
 }
 
@@ -216,8 +289,13 @@ static void connect__more_than_the_stream_limit__makes_further_connections(void 
 	enum { LIMIT = 2, N = 7 };
 	int c[N], s[N], ret;
 	serve(LIMIT);
-	for (int i = 0; i < N; i++)
+	relay_open();
+	atomic_store(&relay.way, NO_HANDSHAKE);
+	for (int i = 0; i < N; i++) {
 		start_connect(c[i] = qsock_socket(AF_INET, SOCK_STREAM, 0), &ret);
+		assert_int_equal(ret, 1);
+	}
+	atomic_store(&relay.way, OPEN);
 	for (int i = 0; i < N; i++) {
 		assert_int_equal(wait_for(c[i], POLLOUT) & (POLLERR | POLLHUP), 0);
 		char byte = (char)i;
@@ -340,8 +418,8 @@ static void accept__in_a_forked_child(void **state)
 	assert_int_equal(status, 0);
 }
 
-/* This program again, as a server to be killed: tells its address, then echoes one short message per socket. */
-static int be_server(const char *cert, const char *key, const char *port)
+/* This program again, as a server to be killed: tells its address, then echoes, one socket after the other. */
+static int be_server(const char *cert, const char *key, const char *port, const char *max_streams)
 {
 	struct loopback mine = { .server = { .cert_file = cert, .key_file = key } };
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
@@ -350,7 +428,7 @@ static int be_server(const char *cert, const char *key, const char *port)
 	char buf[64];
 	lb = &mine;
 	signal(SIGPIPE, SIG_IGN);	/* of clients that gave up */
-	listener = make_listener(&at, 0);
+	listener = make_listener(&at, (uint32_t)atoi(max_streams));
 	if (listener < 0 || qsock_getsockname(listener, (struct sockaddr *)&at, &len)) {
 		perror("server");
 		return 1;
@@ -358,25 +436,27 @@ static int be_server(const char *cert, const char *key, const char *port)
 	write_all(1, &at, sizeof(at));
 	for (;;) {
 		int s = accept_now(NULL);
-		ssize_t n = read(s, buf, sizeof(buf));
-		if (n > 0)
-			n = write(s, buf, (size_t)n);
+		ssize_t n;
+		while ((n = read(s, buf, sizeof(buf))) > 0)
+			if (write(s, buf, (size_t)n) < 0)
+				break;
 		close(s);
 	}
 }
 
-static pid_t server_process(struct sockaddr_in at)
+static pid_t server_process(struct sockaddr_in at, uint32_t max_streams)
 {
-	char port[8];
+	char port[8], streams[16];
 	int up[2], end;
 	snprintf(port, sizeof(port), "%u", at.sin_port);
+	snprintf(streams, sizeof(streams), "%u", max_streams);
 	assert_int_equal(pipe(up), 0);
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(up[1], 1);
-		execl("/proc/self/exe", "server", lb->server.cert_file, lb->server.key_file, port, NULL);
+		execl(program_path(), "server", lb->server.cert_file, lb->server.key_file, port, streams, NULL);
 		_exit(1);
 	}
 	close(up[1]);
@@ -404,20 +484,71 @@ static void echo_once(const char *text)
 static void connect__server_killed_and_back__goes_over_to_a_new_connection(void **state)
 {
 	struct sockaddr_in any = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	pid_t pid = server_process(any);
+	pid_t pid = server_process(any, 0);
 	echo_once("first");
 	echo_once("second");
 	assert_int_equal(dialled, 1);
 	kill_server(pid);
-	pid = server_process(server);
+	pid = server_process(server, 0);
 	echo_once("third");
+	kill_server(pid);
+}
+
+/* Killed and back while there is a connection to it; it will not shake hands until the relay lets it. */
+static pid_t server_returns(uint32_t max_streams)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, near;
+	pid_t pid = server_process(at, 0);
+	at = server;
+	relay_open();
+	near = server;
+	echo_once("first");
+	kill_server(pid);
+	pid = server_process(at, max_streams);
+	server = near;
+	atomic_store(&relay.way, NO_HANDSHAKE);
+	return pid;
+}
+
+/* The server says that it knows nothing of the connection; what is written after that is for the new one. */
+static void connect__server_back__gets_what_was_written_before_it_answered(void **state)
+{
+	pid_t pid = server_returns(0);
+	int c = connect_now();
+	write_all(c, "be", 2);
+	relay_keeps(1);		/* a new connection is dialled */
+	write_all(c, "fore", 4);
+	relay_keeps(2);		/* and again, much later */
+	atomic_store(&relay.way, OPEN);
+	assert_true(wait_for(c, POLLIN) & POLLIN);
+	expect_text(c, "before");
+	close(c);
+	kill_server(pid);
+}
+
+static void connect__server_back_and_takes_less__what_is_too_much_ends_in_a_reset(void **state)
+{
+	pid_t pid = server_returns(1);
+	atomic_store(&relay.way, NOTHING);	/* nor that it knows nothing */
+	int c[2] = { connect_now(), connect_now() };
+	write_all(c[0], "one", 3);
+	write_all(c[1], "two", 3);
+	atomic_store(&relay.way, NO_HANDSHAKE);
+	relay_keeps(1);
+	atomic_store(&relay.way, OPEN);
+	assert_true(wait_for(c[0], POLLIN) & POLLIN);
+	expect_text(c[0], "one");
+	assert_true(wait_for(c[1], POLLIN) & POLLIN);
+	expect_end(c[1], -1);
+	close(c[0]);
+	close(c[1]);
 	kill_server(pid);
 }
 
 static void connect__server_killed_for_good__ends_in_a_reset(void **state)
 {
 	struct sockaddr_in any = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	pid_t pid = server_process(any);
+	pid_t pid = server_process(any, 0);
 	echo_once("first");
 	kill_server(pid);
 	int c = connect_now();
@@ -552,10 +683,10 @@ static void connect__server_back__any_allocation_fails__the_next_one_works(void 
 	struct sockaddr_in any = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	make_configs();
 	for (unsigned n = 1; n <= MOST; n++) {
-		pid_t pid = server_process(any);
+		pid_t pid = server_process(any, 0);
 		echo_once("before");
 		kill_server(pid);
-		pid = server_process(server);
+		pid = server_process(server, 0);
 		patience_ms = HASTY_MS;
 		mem_test_fail_nth(n);
 		int c = try_connect();
@@ -586,13 +717,18 @@ int main(int argc, char **argv)
 		T(listener__shut_for_reading__makes_way_for_another),
 		T(accept__in_a_forked_child),
 		T(connect__server_killed_and_back__goes_over_to_a_new_connection),
+		T(connect__server_back__gets_what_was_written_before_it_answered),
+		T(connect__server_back_and_takes_less__what_is_too_much_ends_in_a_reset),
 		T(connect__server_killed_for_good__ends_in_a_reset),
 		T(connect__any_allocation_fails__the_next_one_works),
 		T(connect__server_back__any_allocation_fails__the_next_one_works),
 #undef T
 	};
-	if (argc == 4)
-		return be_server(argv[1], argv[2], argv[3]);
+	if (argc == 5)
+		return be_server(argv[1], argv[2], argv[3], argv[4]);
 	pool_set_hooks(&hooks);
-	return cmocka_run_group_tests(tests, loopback_group_setup, loopback_group_teardown);
+	int wrong = cmocka_run_group_tests_name("pool", tests, loopback_group_setup, loopback_group_teardown);
+	kernel_becomes_old();
+	return wrong + cmocka_run_group_tests_name("pool, on an old kernel", tests, loopback_group_setup,
+						    loopback_group_teardown);
 }

@@ -27,7 +27,9 @@
 #include <unistd.h>
 
 #include "preload/shim.h"
+#include "support/child.h"
 #include "support/loopback.h"
+#include "support/sandbox.h"
 
 #define TCP_PORT_FROM 61000	/* QSOCK_TCP_PORTS below */
 
@@ -293,8 +295,10 @@ static pid_t fork_child(void)
 {
 	pid_t pid = fork();
 	assert_true(pid >= 0);
-	if (!pid)
+	if (!pid) {
+		leaks_are_the_parents();
 		setenv("CMOCKA_TEST_ABORT", "1", 1);
+	}
 	return pid;
 }
 
@@ -572,5 +576,11 @@ int main(void)
 		T(threads__connect_and_accept_at_once),
 #undef T
 	};
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	pid_t child = fork_limited();
+	if (!child) {
+		kernel_becomes_old();
+		return cmocka_run_group_tests_name("shim, on an old kernel", tests, group_setup, group_teardown);
+	}
+	int failed = wait_child(child);
+	return failed + cmocka_run_group_tests_name("shim", tests, group_setup, group_teardown);
 }

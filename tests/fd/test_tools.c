@@ -102,6 +102,24 @@ static void qget__names_families_and_two_servers__work(void **state)
 	assert_int_equal(tool_end(&second, SIGINT), 0);
 }
 
+static void tools__on_an_old_kernel__work(void **state)
+{
+	static const char *const outside[] = { "../secret", "sub/../../secret", "link", "sub", "sub/", "sub/deep", "fifo", "hello/" };
+	static const struct tool_how old = { .old_kernel = true };
+	struct tool t, f, e;
+	server_start(&f, &old, "qserve -p 0 %s/www", dir);
+	server_start(&e, &old, "echo_server 0");
+	tool_start(&t, &old, "qget --pin %s -o %s/got https://127.0.0.1:%u//hello", f.pin, dir, f.port);
+	succeeds(&t);
+	expect_got("hello", hello);
+	for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
+		refuses(&old, "not ", "qget --pin %s -o %s/got https://127.0.0.1:%u/%s", f.pin, dir, f.port, outside[i]);
+	files_serve(&f);
+	converses("qcat --alpn echo", &e);
+	assert_int_equal(tool_end(&f, SIGINT), 0);
+	tool_end(&e, SIGTERM);
+}
+
 /* ---- wrong words ------------------------------------------------------------------ */
 
 static void qget__wrong_words__said(void **state)
@@ -614,6 +632,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(tools__as_told__work),
 		TEST(qget__names_families_and_two_servers__work),
+		TEST(tools__on_an_old_kernel__work),
 		TEST(usage__status_2),
 		TEST(qget__wrong_words__said),
 		TEST(qget__an_endless_path__said),

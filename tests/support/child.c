@@ -10,12 +10,23 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* A child has the memory of the parent's threads, but not the threads that would point to it. */
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define VALGRIND_CLO_CHANGE(option) ((void)0)
+#endif
+
 static bool forked;
 int __lsan_is_turned_off(void);
 __attribute__((used, visibility("default"))) int __lsan_is_turned_off(void)
 {
 	return forked;
+}
+
+void leaks_are_the_parents(void)
+{
+	forked = true;
+	VALGRIND_CLO_CHANGE("--leak-check=no");
 }
 
 pid_t fork_limited(void)
@@ -24,7 +35,7 @@ pid_t fork_limited(void)
 	pid_t child = fork();
 	assert_true(child >= 0);
 	if (!child) {
-		forked = true;
+		leaks_are_the_parents();
 		alarm(PROGRAM_LIMIT);
 	}
 	return child;

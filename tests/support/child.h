@@ -18,7 +18,9 @@
 	}										\
 } while (0)
 
-/* fork, with a limit of time for the child. */
+/* In a child: what its leak checker would find are blocks of the parent's threads, which alone point to them. */
+void leaks_are_the_parents(void);
+/* fork, with that and a limit of time for the child. */
 pid_t fork_limited(void);
 /* The exit status; a signal n counts as 256 + n. Asserts that it was a child. */
 int wait_child(pid_t child);

@@ -160,14 +160,16 @@ void close_both(int fd[2])
 	}
 }
 
+/* Up to the limit: beyond it are those that valgrind has for itself. */
 static int entries(const char *path)
 {
+	const long limit = sysconf(_SC_OPEN_MAX);
 	DIR *d = opendir(path);
 	int n = 0;
 	if (!d)
 		return -1;
 	for (struct dirent *e; (e = readdir(d));)
-		n += e->d_name[0] != '.';
+		n += e->d_name[0] != '.' && atol(e->d_name) < limit;
 	closedir(d);
 	return n;
 }
@@ -175,6 +177,14 @@ static int entries(const char *path)
 int fds_of_application(void)
 {
 	return entries("/proc/self/fd") - 1;	/* without that of the directory */
+}
+
+int fds_of_task(const char *tid)
+{
+	char path[300];
+	snprintf(path, sizeof(path), "/proc/self/task/%s/fd", tid);
+	int n = entries(path);
+	return n > 0 ? n : -1;
 }
 
 int fds_of_engine(void)
@@ -188,10 +198,8 @@ int fds_of_engine(void)
 		FILE *f = fopen(path, "r");
 		if (!f)
 			continue;
-		if (fgets(name, sizeof(name), f) && !strcmp(name, "qsock-engine\n")) {
-			snprintf(path, sizeof(path), "/proc/self/task/%s/fd", e->d_name);
-			n = entries(path);
-		}
+		if (fgets(name, sizeof(name), f) && !strcmp(name, "qsock-engine\n") && n < 0)
+			n = fds_of_task(e->d_name);
 		fclose(f);
 	}
 	closedir(d);

@@ -38,7 +38,9 @@ void loopback_stream(const int conn[2], int fd[2], int flags);
 void close_both(int fd[2]);
 
 int fds_of_application(void);
-int fds_of_engine(void);	/* -1: there is none */
+/* -1: there is none; one that has ended and is not forgotten by the kernel yet is none. */
+int fds_of_engine(void);
+int fds_of_task(const char *tid);
 /* It comes to hold so many, within 10 s: connections drain for a while after their end (RFC 9000 10.2). */
 void expect_engine_fds(int want);
 /* Poll for events; revents. Asserts that something comes within 10 s. */

@@ -12,6 +12,12 @@
 
 #define MARK "--role"
 
+const char *program_path(void)
+{
+	static char path[4096];
+	return readlink("/proc/self/exe", path, sizeof(path) - 1) > 0 ? path : "";
+}
+
 void role_enter(int argc, char **argv, const struct role *roles, size_t n)
 {
 	if (argc != 5 || strcmp(argv[1], MARK))
@@ -39,7 +45,7 @@ pid_t role_start(const struct loopback *lb, const char *name, int *fd)
 			dup2(pair[1], 3);
 		fcntl(3, F_SETFD, 0);
 		close_range(4, ~0U, 0);
-		execl("/proc/self/exe", "program", MARK, name, lb->dir, port, NULL);
+		execl(program_path(), "program", MARK, name, lb->dir, port, NULL);
 		_exit(127);
 	}
 	close(pair[1]);

@@ -7,6 +7,9 @@
 #include "support/child.h"
 #include "support/loopback.h"
 
+/* This executable, to be started anew. Not the link in /proc: under valgrind that is valgrind. */
+const char *program_path(void);
+
 /* What a program does; fd is its end of a socket to the test. What it returns goes to exit(). */
 struct role {
 	const char *name;

@@ -1,9 +1,11 @@
 #include "support/sandbox.h"
 
+#include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "support/child.h"
 
@@ -20,4 +22,10 @@ void deny_calls(const int *calls, size_t n, int err)
 	struct sock_fprog prog = { (unsigned short)k, f };
 	CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog));
+}
+
+void kernel_becomes_old(void)
+{
+	static const int calls[] = { SYS_openat2, SYS_close_range, SYS_pidfd_open, SYS_pidfd_getfd, SYS_epoll_pwait2 };
+	deny_calls(calls, sizeof(calls) / sizeof(calls[0]), ENOSYS);
 }

@@ -7,5 +7,7 @@
 
 /* calls[n]: numbers, SYS_*, at most 7; err: what errno they set. */
 void deny_calls(const int *calls, size_t n, int err);
+/* All that came after Linux 5.4 and we have a use for: ENOSYS. */
+void kernel_becomes_old(void);
 
 #endif

@@ -17,6 +17,7 @@
 
 #include "support/certs.h"
 #include "support/loopback.h"
+#include "support/sandbox.h"
 #include "support/programs.h"
 
 const char *__tsan_default_suppressions(void);
@@ -78,6 +79,8 @@ _Noreturn static void become(const struct tool_how *how, const char *path, char 
 	if (how->max_file_bytes)
 		CHECK(!setrlimit(RLIMIT_FSIZE, &(struct rlimit){ how->max_file_bytes, how->max_file_bytes }));
 	CHECK(!how->no_network || hide());
+	if (how->old_kernel)
+		kernel_becomes_old();
 	signal(SIGPIPE, SIG_DFL);
 	if (!strcmp(argv[0], "qserve"))		/* when it ends, its items are known to epoll alone */
 		setenv("ASAN_OPTIONS", "detect_leaks=0", 1);

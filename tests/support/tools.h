@@ -25,6 +25,7 @@ struct tool_how {
 	int err_fd;			/* > 0: its standard error */
 	unsigned max_files, max_file_bytes;	/* limits; 0: none */
 	bool no_network;		/* in a network of its own, without addresses */
+	bool old_kernel;		/* support/sandbox.h */
 };
 
 /* Where configurations of the tools go: XDG_CONFIG_HOME. Once, before anything is started. */
