@@ -10,6 +10,7 @@
 #   make check-openssl35                     the tests in a Debian 13 tree (root, debootstrap)
 #   make demo                                fetch a directory over QUIC, compare checksums
 #   make interop                             against quic-go and ngtcp2, as Debian has them
+#   make interop-more                        against aioquic and OpenSSL's own QUIC, as Debian 13 has them
 #   make preload-compare                     the shim beside the kernel's TCP, single socket calls
 #   make preload-matrix                      the same with programs of Debian
 #   make bench                               against TCP with TLS 1.3, on this machine
@@ -120,6 +121,14 @@ $(O)/tests/bench/%: $(B)/tests/bench/%.o $(LIB)
 	$(call link_program)
 $(O)/tests/interop/%: $(B)/tests/interop/%.o $(LIB)
 	$(call link_program)
+# OpenSSL's own QUIC: nothing of ours in it. A variant has no business here, and neither has our include path.
+$(O)/tests/interop/openssl: tests/interop/openssl/peer.c
+	@mkdir -p $(@D)
+	$(say) "LD $@"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror $< $(LIBS) -o $@
+$(O)/tests/interop/aioquic: tests/interop/aioquic/peer.py
+	@mkdir -p $(@D)
+	$(Q)install -m 755 $< $@
 # Programs that know nothing of the library, for the shim to serve.
 $(O)/tests/preload/compare: $(patsubst %.c,$(B)/%.o,$(wildcard tests/preload/compare*.c))
 $(O)/tests/preload/prefork: $(B)/tests/preload/prefork.o
@@ -170,6 +179,8 @@ demo: deps
 	@tests/demo.sh
 interop: all $(PEER) $(O)/tests/interop/goquic
 	@tests/interop/run.sh $(O)/tests/interop
+interop-more: all $(PEER) $(O)/tests/interop/aioquic $(O)/tests/interop/openssl
+	@INTEROP_PAIRS="peer:aioquic aioquic:peer peer:openssl openssl:peer" tests/interop/run.sh $(O)/tests/interop
 preload-compare: $(PRELOAD) $(PROOF)
 	@tests/preload/compare.sh $(O)
 preload-matrix: all $(PROOF)
@@ -208,7 +219,7 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 .PHONY: all unit sim fd tests check-layers check-install check-leaks deps check check-openssl35 demo interop \
-	preload-compare preload-matrix bench install uninstall clean help
+	interop-more preload-compare preload-matrix bench install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

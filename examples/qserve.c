@@ -95,46 +95,14 @@ static void send_some(struct item *it)
 	drop(it);	/* close delivers what was written, then the clean end */
 }
 
-/* Name by name, down only: without a kernel that looks after symbolic links and "..", there are none. */
-static int open_by_steps(const char *path)
-{
-	char name[sizeof(((struct item *)0)->request)];
-	int dir = root;
-	for (;;) {
-		path += strspn(path, "/");
-		size_t n = strcspn(path, "/");
-		memcpy(name, path, n);
-		name[n] = '\0';
-		path += n;
-		int fd = -1, flags = *path ? O_PATH | O_DIRECTORY : O_RDONLY | O_NONBLOCK;
-		if (strcmp(name, ".."))
-			fd = openat(dir, name, flags | O_NOFOLLOW | O_CLOEXEC);
-		else
-			errno = EXDEV;
-		int saved = errno;
-		if (dir != root)
-			close(dir);
-		errno = saved;
-		if (fd < 0 || !*path)
-			return fd;
-		dir = fd;
-	}
-}
-
-/* Beneath the directory and nowhere else, whatever the path and symbolic links say. Before Linux 5.6, and in some
- * sandboxes, there is no openat2. */
-static int open_beneath(const char *path)
-{
-	struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
-	int fd = (int)syscall(SYS_openat2, root, path + strspn(path, "/"), &how, sizeof(how));
-	return fd < 0 && (errno == ENOSYS || errno == EPERM) ? open_by_steps(path) : fd;
-}
-
+/* Beneath the directory and nowhere else, whatever the path and links say; old kernels: only what lies there itself. */
 static void open_file(struct item *it, const char *path)
 {
+	struct open_how how = { .flags = O_CLOEXEC | O_NONBLOCK, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
 	struct stat st;
-	it->file = open_beneath(path);
+	it->file = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+	if (it->file < 0 && (errno == ENOSYS || errno == EPERM) && !strchr(path, '/'))
+		it->file = openat(root, path, (int)how.flags | O_NOFOLLOW);
 	if (it->file < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
 		return refuse(it, BUSY);
 	if (it->file < 0 || fstat(it->file, &st) || !S_ISREG(st.st_mode))
@@ -159,7 +127,7 @@ static void read_request(struct item *it)
 	it->request[line] = '\0';
 	if (strncmp(it->request, "GET /", 5) || line == sizeof(it->request) - 1)
 		return refuse(it, BAD_REQUEST);
-	open_file(it, it->request + 4);
+	open_file(it, it->request + 4 + strspn(it->request + 4, "/"));
 }
 
 static int start(const char *dir, const char *host, const char *port, const struct qsock_config *cfg)
@@ -177,11 +145,10 @@ static int start(const char *dir, const char *host, const char *port, const stru
 	}
 	fcntl(listener, F_SETFL, O_NONBLOCK);
 	qsock_getsockname(listener, (struct sockaddr *)&a, &len);
-	unsigned number = ntohs(a.sin6_port);	/* at the same place for IPv4 */
-	fprintf(stderr, "qserve: serving %s on UDP port %u\n", dir, number);
+	fprintf(stderr, "qserve: serving %s on UDP port %u\n", dir, ntohs(a.sin6_port));	/* IPv4 has it there too */
 	if (!cfg->cert_file && !qsock_getsockopt(listener, SOL_QUIC, QSOCK_PIN, pin, &pin_len))
 		fprintf(stderr, "qserve: no certificate given; to reach this server and no other:\n"
-				"qget --pin %s https://HOST:%u/PATH\n", pin, number);
+				"qget --pin %s https://HOST:%u/PATH\n", pin, ntohs(a.sin6_port));
 	return add(LISTENER, listener);
 }
 

@@ -78,6 +78,8 @@ for t in "$src"/tests/unit/test_tls*.c; do
 done
 run "compat, handshake" TLS_BACKEND=compat sim T=handshake
 
+"$src/tests/interop/debian13.sh" "$tree"
+
 # ---- programs of both worlds ---------------------------------------------------
 if [ ! -e "$src/examples/qserve.c" ] || [ ! -e "$src/examples/qget.c" ]; then
 	echo "mixed: skipped, there is no qserve and qget yet"

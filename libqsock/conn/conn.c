@@ -125,6 +125,7 @@ struct conn *conn_new_server(const struct conn_config *cfg, const struct rng *rn
 		conn_free(c);
 		return NULL;
 	}
+	c->used_cid = c->lcids.v[0].cid;
 	c->odcid_listed = true;
 	event_cid(c, CONN_EV_CID_ISSUED, &first->dcid);
 	return c;

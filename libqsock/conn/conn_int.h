@@ -94,7 +94,7 @@ struct conn {
 	/* path */
 	struct amplify amplify;
 	struct challenge challenge;
-	struct cid used_cid;		/* that the peer last sent to */
+	struct cid used_cid;		/* that the newest 1-RTT packet was sent to; before there is one, the first of ours */
 	struct {			/* the last validated address before this one: to return to, and to be asked */
 		bool known;
 		struct addr remote;
@@ -155,9 +155,9 @@ int hs_start_server(struct conn *c);
 int hs_initial_keys(struct conn *c, const struct cid *dcid);
 /* A transmission is about to begin. */
 void hs_want_tx(struct conn *c);
-/* CRYPTO bytes arrived at a level. */
 /* How far CRYPTO of a level may run ahead of what TLS has read, bytes. */
 size_t hs_crypto_max(const struct conn *c, enum level level);
+/* CRYPTO bytes arrived at a level. */
 int hs_recv(struct conn *c, enum level level, uint64_t off, const uint8_t *data, size_t len, uint64_t now_us);
 int hs_confirm(struct conn *c, uint64_t now_us);
 void hs_discard_keys(struct conn *c, enum level level, uint64_t now_us);

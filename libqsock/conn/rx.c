@@ -65,8 +65,6 @@ static void learn(struct conn *c, const struct packet *p, enum level level, uint
 		c->amplify.validated = true;
 		hs_discard_keys(c, LEVEL_INITIAL, now_us);
 	}
-	if (c->is_server && level == LEVEL_APP && !cid_equal(&c->used_cid, &p->dcid))
-		c->used_cid = p->dcid;
 }
 
 static void rx_opened(struct conn *c, const struct packet *p, enum level level, uint64_t pn, size_t hdr_len,
@@ -88,6 +86,8 @@ static void rx_opened(struct conn *c, const struct packet *p, enum level level, 
 	if (!addr_equal(a->remote, &c->remote) && !path_admit(c, a, p, pn, payload, len, &rx.former))
 		return;
 	learn(c, p, level, now_us);
+	if (level == LEVEL_APP && (q->largest == PN_NONE || pn > q->largest))
+		c->used_cid = p->dcid;
 	c->rx_processed = true;
 	c->packets_rx++;
 	uint64_t type = 0, had = c->crypto[level].rx.highest;

@@ -1,8 +1,9 @@
 /* How a descriptor of the application comes into the engine's table. Usually the engine just
  * takes it by pidfd_getfd; where that is forbidden (the seccomp profiles of containers), unknown
- * (Linux before 5.6, valgrind before 3.22) or finds nothing (it looks at the main thread's table, which is gone when that has ended), the caller
- * sends it: to a socket that the engine opens for this one delivery under an abstract name of
- * the kernel's choice, and at which it hears nobody but this process. */
+ * (Linux before 5.6, valgrind before 3.22) or finds nothing (it looks at the main thread's table,
+ * which is gone when that has ended), the caller sends it: to a socket that the engine opens for
+ * this one delivery under an abstract name of the kernel's choice, and at which it hears nobody
+ * but this process. */
 #include <errno.h>
 #include <string.h>
 #include <sys/pidfd.h>

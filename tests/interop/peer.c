@@ -157,8 +157,8 @@ static void want_closed(int conn, uint64_t code, const char *reason)
 
 	if (s >= 0)
 		fail("unexpected stream");
-	if (!code && !*reason) {	/* a clean end is no error */
-		if (errno != ENOTCONN)
+	if (!code && !*reason) {	/* a clean end is no error; errno would tell one only once */
+		if (qsock_error(conn, &e) || e.kind != QSOCK_ERR_NONE)
 			fail_fd(conn, "want a clean end of the connection");
 		return;
 	}
@@ -463,6 +463,11 @@ static bool is(const char *scenario, const char *name)
 	return !strcmp(scenario, name);
 }
 
+static bool twice(const char *scenario)
+{
+	return is(scenario, "resume") || is(scenario, "early");
+}
+
 static int dial(const char *host, const char *port)
 {
 	int conn = qsock_dial(host, port, &cfg);
@@ -538,7 +543,7 @@ static void serve(const char *scenario, int conn, int nth)
 	uint8_t buf[100];
 
 	note_info(conn);
-	if (is(scenario, "echo") || is(scenario, "streams")) {
+	if (is(scenario, "echo") || is(scenario, "streams") || is(scenario, "newcid") || is(scenario, "rebind")) {
 		echo_server(conn, 0, "");
 	} else if (is(scenario, "bulk")) {
 		bulk(conn);
@@ -561,7 +566,7 @@ static void serve(const char *scenario, int conn, int nth)
 		}
 		usleep(200000);	/* a close overtakes what is on its way */
 		qsock_close(conn, CLOSE_BY_SERVER, SERVER_REASON);
-	} else if (is(scenario, "resume")) {
+	} else if (twice(scenario)) {
 		want_resumed(conn, nth > 0);
 		echo_server(conn, 0, "");
 	} else if (is(scenario, "h3")) {
@@ -586,7 +591,7 @@ static void server(const char *scenario, const char *host, const char *port)
 		fail("getnameinfo");
 	printf("listening %s\n", service);
 	fflush(stdout);
-	for (int i = 0; i < (is(scenario, "resume") ? 2 : 1); i++) {
+	for (int i = 0; i < (twice(scenario) ? 2 : 1); i++) {
 		int conn = qsock_accept(l, NULL, NULL);
 
 		if (conn < 0)

@@ -178,6 +178,43 @@ static void rebind__few_bytes_after_a_pause__second_challenge_is_whole(void **st
 	simworld_end(&n.w);
 }
 
+/* Only long headers arrive; what is coalesced with them is cut off. */
+static bool cut_1rtt(void *arg, const struct simdgram *d)
+{
+	struct nat *n = arg;
+	struct rd r = rd_of(d->data, d->len);
+	size_t whole = 0;
+	struct packet p;
+
+	if (!n->cut || d->injected || d->from != n->w.client.host)
+		return false;
+	while (rd_left(&r) && !packet_parse(&r, n->w.server_cfg.cid_len, &p) && packet_is_long(p.first))
+		whole = (size_t)(p.start + p.len - d->data);
+	if (whole && whole < d->len)
+		simnet_inject(n->w.net, &d->src, &d->dst, d->data, whole);
+	return whole < d->len;
+}
+
+/* The first that the server sees of 1-RTT comes from another port: with the connection ID of the handshake, since a NAT
+ * changes none. RFC9000 9.5 */
+static void rebind__before_the_first_1rtt_packet__server_follows(void **state)
+{
+	struct nat n = { .cut = true };
+
+	simworld_init(&n.w, 16);
+	simworld_start(&n.w);
+	simnet_hooks(n.w.net, &(struct simnet_hooks){ .arg = &n, .watch = watch, .drop = cut_1rtt });
+	struct simconn *c = simworld_handshake(&n.w);
+	assert_int_equal(server_conn(&n)->ackq[SPACE_APP].largest, PN_NONE);
+	rebind(&n, false);
+	n.cut = false;
+	simconn_send(c, DIR_BIDI, 1, 100000);
+	simworld_until(&n.w, sim_streams_done, 5 * SIM_S);
+	simworld_pass(&n.w, 5 * SIM_S);
+	check_moved(&n);
+	simworld_end(&n.w);
+}
+
 /* RFC9000 9.4-2: another address is another path, another port most often is not */
 static void rebind__address__congestion_and_round_trip_begin_anew(void **state)
 {
@@ -281,6 +318,7 @@ int main(void)
 		cmocka_unit_test(rebind__address__upload_goes_on),
 		cmocka_unit_test_teardown(rebind__at_any_moment__every_byte_arrives, simworld_report),
 		cmocka_unit_test(rebind__few_bytes_after_a_pause__second_challenge_is_whole),
+		cmocka_unit_test(rebind__before_the_first_1rtt_packet__server_follows),
 		cmocka_unit_test(rebind__address__congestion_and_round_trip_begin_anew),
 		cmocka_unit_test(spoof__copies_overtake__connection_stays_with_the_client),
 		cmocka_unit_test(spoof__no_answer__back_to_the_last_address),
