@@ -1,6 +1,6 @@
 #!/bin/sh
-# make deps: deps.sh [TOOL...]. What building and testing needs, and those tools, installed where that is possible without
-# asking; otherwise one line says what is missing.
+# make deps: deps.sh [TOOL...]. What building and testing needs, and those tools, installed where that is possible
+# without asking; otherwise one line says what is missing.
 missing=
 have() { command -v "$1" > /dev/null 2>&1; }
 have cc || missing="$missing gcc libc6-dev"

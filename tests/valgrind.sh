@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# make check-leaks: conversations of the example programs, both ends, and tests over descriptors under valgrind. Any access
-# to memory that is not theirs, any decision by a value that nobody set, and any block that is lost when they end, directly
-# or with another or perhaps, is a failure. Blocks that are still reachable go with the process: they are OpenSSL's and
-# libc's, and of ours the tests count every one. Descriptors are counted by the tests too: valgrind takes the
-# engine's table and the application's for one.
+# make check-leaks: conversations of the example programs, both ends, and tests over descriptors under valgrind. Any
+# access to memory that is not theirs, any decision by a value that nobody set, and any block that is lost when they
+# end, directly or with another or perhaps, is a failure. Blocks that are still reachable go with the process: they are
+# OpenSSL's and libc's, and of ours the tests count every one. Descriptors are counted by the tests too: valgrind takes
+# the engine's table and the application's for one.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 bin=build/bin
@@ -26,7 +26,8 @@ fail() {	# what, and of what programs the logs are of interest
 	echo "FAILED: $1"
 	for name in "${@:2}"; do
 		tail -n 100 "$work/log.$name"
-		grep -hvE 'WARNING: unhandled .* syscall|^--[0-9]+-- (You may|Read the|Neverth|it at)' "$work/valgrind.$name".*
+		grep -hvE 'WARNING: unhandled .* syscall|^--[0-9]+-- (You may|Read the|Neverth|it at)' \
+			"$work/valgrind.$name".*
 	done
 	exit 1
 }
@@ -34,7 +35,8 @@ fail() {	# what, and of what programs the logs are of interest
 memcheck() {	# name, valgrind's options --, command...: becomes it
 	local name=$1 options=()
 	while shift; [ "$1" != -- ]; do options+=("$1"); done
-	exec timeout -k 5 300 valgrind -q --error-exitcode=99 --log-file="$work/valgrind.$name.%p" "${options[@]}" "${@:2}"
+	exec timeout -k 5 300 valgrind -q --error-exitcode=99 --log-file="$work/valgrind.$name.%p" "${options[@]}" \
+		"${@:2}"
 }
 checked() {	# name, command...: becomes it
 	memcheck "$1" --leak-check=full --show-leak-kinds=definite,indirect,possible \
