@@ -8,7 +8,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 bin=build/bin
 fd=build/release/tests/fd
-tests=(stream_fd promise_ready engine engine_fds engine_process options shim pool errors)	# the longest first
+tests=(stream_fd promise_ready engine_fds options shim pool errors)	# the longest first
 jobs=${JOBS:-$(nproc)}
 work=$(mktemp -d)
 cleanup() {

@@ -15,7 +15,9 @@
 const char *program_path(void)
 {
 	static char path[4096];
-	return readlink("/proc/self/exe", path, sizeof(path) - 1) > 0 ? path : "";
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	path[n > 0 ? n : 0] = '\0';
+	return path;
 }
 
 void role_enter(int argc, char **argv, const struct role *roles, size_t n)

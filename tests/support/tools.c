@@ -79,8 +79,11 @@ _Noreturn static void become(const struct tool_how *how, const char *path, char 
 	if (how->max_file_bytes)
 		CHECK(!setrlimit(RLIMIT_FSIZE, &(struct rlimit){ how->max_file_bytes, how->max_file_bytes }));
 	CHECK(!how->no_network || hide());
-	if (how->old_kernel)
+	if (how->old_kernel) {
+		/* the engine's numbers are others then, and TSan takes its table and the application's for one */
+		setenv("TSAN_OPTIONS", "report_bugs=0", 1);
 		kernel_becomes_old();
+	}
 	signal(SIGPIPE, SIG_DFL);
 	if (!strcmp(argv[0], "qserve"))		/* when it ends, its items are known to epoll alone */
 		setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
