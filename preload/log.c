@@ -26,23 +26,31 @@ const char *addr_text(const struct addr *a, char buf[ADDR_TEXT])
 	return buf;
 }
 
-static void put(const char *target, const char *line, size_t len)
+static bool to_file(const char *name, const char *text, size_t len)
 {
-	struct stat st;
-	int fd = 2;
-	if (target && strcmp(target, "stderr"))
-		fd = open(target, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	else if (!target && (fstat(2, &st) || S_ISSOCK(st.st_mode)))
-		return;
-	if (fd < 0)
-		return;
-	if (write(fd, line, len) < 0)
-		fd = fd == 2 ? 2 : fd;	/* nowhere to complain */
-	if (fd != 2)
+	int fd = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	bool ok = fd >= 0 && write(fd, text, len) == (ssize_t)len;
+	if (fd >= 0)
 		close(fd);
+	return ok;
 }
 
-static void line(const char *target, const char *level, const char *fmt, va_list ap)
+static bool to_stderr(const char *text, size_t len)
+{
+	struct stat st;
+	return !fstat(2, &st) && !S_ISSOCK(st.st_mode) && write(2, text, len) == (ssize_t)len;
+}
+
+/* Warnings are worth another try. */
+static void put(const char *target, const char *text, size_t len, bool warning)
+{
+	bool file = target && strcmp(target, "stderr");
+	if (file && (to_file(target, text, len) || !warning))
+		return;
+	to_stderr(text, len);	/* or nowhere */
+}
+
+static void line(const char *target, bool warning, const char *fmt, va_list ap)
 {
 	char buf[1024];
 	struct timespec now;
@@ -51,11 +59,12 @@ static void line(const char *target, const char *level, const char *fmt, va_list
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	size_t n = strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(buf + n, sizeof(buf) - n, ".%03ldZ qsock[%d] %s", now.tv_nsec / 1000000, (int)getpid(), level);
+	n += (size_t)snprintf(buf + n, sizeof(buf) - n, ".%03ldZ qsock[%d] %s", now.tv_nsec / 1000000, (int)getpid(),
+			      warning ? "warning: " : "");
 	int m = vsnprintf(buf + n, sizeof(buf) - n - 1, fmt, ap);
 	n += m < 0 ? 0 : (size_t)m < sizeof(buf) - n - 1 ? (size_t)m : sizeof(buf) - n - 2;
 	buf[n++] = '\n';
-	put(target, buf, n);
+	put(target, buf, n, warning);
 	errno = saved;
 }
 
@@ -66,7 +75,7 @@ void log_info(const char *fmt, ...)
 	if (!p->log)
 		return;
 	va_start(ap, fmt);
-	line(p->log, "", fmt, ap);
+	line(p->log, false, fmt, ap);
 	va_end(ap);
 }
 
@@ -74,7 +83,7 @@ void log_warn(const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	line(policy_get()->log, "warning: ", fmt, ap);
+	line(policy_get()->log, true, fmt, ap);
 	va_end(ap);
 }
 
@@ -82,7 +91,7 @@ static void early(const char *target, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	line(target, "warning: ", fmt, ap);
+	line(target, true, fmt, ap);
 	va_end(ap);
 }
 

@@ -1,5 +1,6 @@
-/* One line per connection, and one for whatever cannot be done. QSOCK_LOG names a file, or "stderr". Without it only
- * warnings are written, to stderr unless that is a socket. No descriptor is kept. Any thread, the engine's too; errno stays. */
+/* One line per connection, and one for whatever cannot be done. QSOCK_LOG names a file, or "stderr". Without it, or
+ * when it cannot be written, only warnings are, to stderr unless that is a socket. No descriptor is kept. Any thread,
+ * the engine's too; errno stays. */
 #ifndef PRELOAD_LOG_H
 #define PRELOAD_LOG_H
 

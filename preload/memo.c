@@ -1,10 +1,12 @@
-/* Two small caches, each slot holding the last that fell on it. A child finds its
- * parent's, as it finds the sockets. */
+/* Sockets in sets of a few entries, names in slots that hold the last that fell on them. close is not hooked: whether a
+ * socket is gone is looked up when its entry is wanted. A child finds its parent's entries, as it finds the sockets. */
 #include "preload/memo.h"
 
 #include <bsd/string.h>
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/socket.h>
 
 struct name {
 	struct addr addr;
@@ -23,22 +25,66 @@ __attribute__((constructor)) static void at_load(void)
 	pthread_atfork(before_fork, after_fork, after_fork);
 }
 
-bool memo_get(uint64_t cookie, struct memo *out)
+static struct memo *set_of(uint64_t cookie)
+{
+	return &memos[cookie % (MEMOS / MEMO_WAYS) * MEMO_WAYS];
+}
+
+static struct memo *find(uint64_t cookie)
+{
+	struct memo *set = set_of(cookie);
+	for (int i = 0; i < MEMO_WAYS; i++)
+		if (set[i].cookie == cookie)
+			return &set[i];
+	return NULL;
+}
+
+static bool is_gone(const struct memo *m)
+{
+	uint64_t cookie;
+	socklen_t len = sizeof(cookie);
+	return getsockopt(m->fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) || cookie != m->cookie;
+}
+
+/* An entry for a further socket: an empty one, one of no value, one whose socket is gone; else the oldest has to go,
+ * but no listener. */
+static struct memo *make_room(uint64_t cookie)
+{
+	struct memo *set = set_of(cookie), *oldest = NULL;
+	for (int i = 0; i < MEMO_WAYS; i++)
+		if (!set[i].cookie || set[i].state == MEMO_FOREIGN)
+			return &set[i];
+	for (int i = 0; i < MEMO_WAYS; i++) {
+		if (is_gone(&set[i]))
+			return &set[i];
+		if (set[i].state != MEMO_LISTENING && (!oldest || set[i].cookie < oldest->cookie))
+			oldest = &set[i];
+	}
+	return oldest ? oldest : set;
+}
+
+bool memo_get(uint64_t cookie, int fd, struct memo *out)
 {
 	pthread_mutex_lock(&lock);
-	const struct memo *m = &memos[cookie % MEMOS];
-	bool found = cookie && m->cookie == cookie;
-	if (found)
+	struct memo *m = cookie ? find(cookie) : NULL;
+	if (m) {
+		m->fd = fd;
 		*out = *m;
+	}
 	pthread_mutex_unlock(&lock);
-	return found;
+	return m;
 }
 
 void memo_put(const struct memo *m)
 {
+	int saved = errno;
 	pthread_mutex_lock(&lock);
-	memos[m->cookie % MEMOS] = *m;
+	struct memo *at = find(m->cookie);
+	if (!at)
+		at = make_room(m->cookie);
+	*at = *m;
 	pthread_mutex_unlock(&lock);
+	errno = saved;
 }
 
 static struct addr without_port(const struct addr *a)

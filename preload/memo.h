@@ -1,5 +1,6 @@
-/* What the shim remembers of a socket, by its cookie: which duplicates, children and SCM_RIGHTS share. A cache only:
- * bounded, and what was forgotten is asked of the engine or, in processes without one, of the kernel object. */
+/* What the shim remembers of a socket, by its cookie: which duplicates, children and SCM_RIGHTS share. Bounded; sockets
+ * that are gone make way first. What was forgotten is asked of the engine; a process without one, as a forked
+ * worker, does not know the socket again: so what is open is kept as long as there is room. */
 #ifndef PRELOAD_MEMO_H
 #define PRELOAD_MEMO_H
 
@@ -17,19 +18,22 @@ enum memo_state {
 };
 
 #define MEMO_VALUES 40	/* integer options that are remembered, see options.c */
-#define MEMOS 4096
+#define MEMO_WAYS 8
+#define MEMOS (2048 * MEMO_WAYS)
 
 struct memo {
 	uint64_t cookie;	/* 0: empty */
+	int fd;			/* the last number it was seen under */
 	enum memo_state state;
 	int domain;
+	int owner;		/* MEMO_LISTENING: the process that listens */
 	bool bound, port_asked;	/* bind was called; with a port that is not 0 */
 	struct addr local, peer;	/* AF_UNSPEC: not known here */
 	uint64_t set;		/* bits: which values[] were set */
 	int32_t values[MEMO_VALUES];
 };
 
-bool memo_get(uint64_t cookie, struct memo *out);
+bool memo_get(uint64_t cookie, int fd, struct memo *out);
 void memo_put(const struct memo *m);
 
 /* Which name an address was found under. */

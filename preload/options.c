@@ -269,14 +269,31 @@ int shim_getsockopt(int fd, struct memo *m, int level, int name, void *val, sock
 	return shim_fail(ENOPROTOOPT);
 }
 
-void options_replay(const struct memo *m, int tcp)
+/* ---- repeat ------------------------------------------------------------------------------ */
+
+static void repeat(int to, struct memo *n, int level, int name, const void *val, socklen_t len)
 {
+	if (n)
+		shim_setsockopt(to, n, level, name, val, len);
+	else
+		setsockopt(to, level, name, val, len);
+}
+
+void options_repeat(int from, const struct memo *m, int to, struct memo *n)
+{
+	static const int kernels[] = { SO_REUSEADDR, SO_LINGER, SO_RCVTIMEO, SO_SNDTIMEO };
+	char val[sizeof(struct timeval)];
+	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++) {
+		socklen_t len = sizeof(val);
+		if (!getsockopt(from, SOL_SOCKET, kernels[i], val, &len))
+			repeat(to, n, SOL_SOCKET, kernels[i], val, len);
+	}
 	for (size_t i = 0; i < COUNT; i++) {
 		int v = m->values[i];
 		if (!(m->set >> i & 1))
 			continue;
 		if (options[i].level == SOL_SOCKET && (options[i].name == SO_SNDBUF || options[i].name == SO_RCVBUF))
 			v /= 2;
-		setsockopt(tcp, options[i].level, options[i].name, &v, sizeof(v));
+		repeat(to, n, options[i].level, options[i].name, &v, sizeof(v));
 	}
 }

@@ -23,6 +23,8 @@ int shim_getsockname(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len
 int shim_getpeername(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len);
 /* The pending error as a TCP socket would have it; used up. */
 int shim_take_error(int fd, int *err);
+/* A socket of ours, but behind it is nothing (any more) that the engine of this process knows. */
+bool shim_is_lost(int fd);
 /* Has a connect that was under way ended? Brings m up to date. */
 void shim_refresh(int fd, struct memo *m);
 int shim_fail(int err);		/* errno; -1 */
@@ -31,13 +33,19 @@ int shim_fail(int err);		/* errno; -1 */
 
 int shim_setsockopt(int fd, struct memo *m, int level, int name, const void *val, socklen_t len);
 int shim_getsockopt(int fd, struct memo *m, int level, int name, void *val, socklen_t *len);
-/* Repeat on a real TCP socket what was set on ours. */
-void options_replay(const struct memo *m, int tcp);
+/* Repeat what was set on from, known as m, on to: another of ours, known as n, or with n NULL a real TCP socket. */
+void options_repeat(int from, const struct memo *m, int to, struct memo *n);
 
-/* ---- tcp.c --------------------------------------------------------------------- */
+/* ---- replace.c ----------------------------------------------------------------- */
 
-/* The policy leaves this socket to TCP: put one in its place. 0 or -1/errno */
-int tcp_replace(int fd, const struct memo *m);
+/* Put a real TCP socket in the place of fd, bound as that was. 0 or -1/errno, fd as it was. */
+int replace_by_tcp(int fd, const struct memo *m);
+/* After a call on fd failed: if that was because fd, fresh for all we know, has no engine here (it was made before
+ * fork, or a connect on it failed), there is a new one in its place now, *m is its memo, and the call may be tried
+ * again. */
+bool replace_stale(int fd, struct memo *m);
+/* The same for a listener that has ended: if the process that listened is gone, this one goes on in its place. */
+bool replace_listener(int fd, struct memo *m);
 
 /* ---- trust.c ---------------------------------------------------------------------- */
 

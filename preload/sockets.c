@@ -35,6 +35,7 @@ static bool rebuild(int fd, uint64_t cookie, struct memo *m)
 	int kind = engine_running() ? api_kind(cookie) : -1;
 	memset(m, 0, sizeof(*m));
 	m->cookie = cookie;
+	m->fd = fd;
 	m->state = kind < 0 ? MEMO_FOREIGN : states[kind];
 	if (m->state != MEMO_FOREIGN) {
 		api_call(fd, &(struct api_call){ .run = run_names, .out = &m->local, .out2 = &m->peer });
@@ -53,7 +54,7 @@ bool shim_find(int fd, struct memo *m)
 	bool ours = false;
 	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len))
 		;
-	else if (memo_get(cookie, m))
+	else if (memo_get(cookie, fd, m))
 		ours = m->state != MEMO_FOREIGN;
 	else if (!api_cookie(fd, &cookie))
 		ours = rebuild(fd, cookie, m);
@@ -82,6 +83,7 @@ int shim_socket(int domain, int type)
 	int fd = qsock_socket(domain, type, 0);
 	if (fd < 0)
 		return -1;
+	m.fd = fd;
 	unspecified(domain, &m.local);
 	if (!api_cookie(fd, &m.cookie))
 		memo_put(&m);
@@ -114,14 +116,12 @@ int shim_bind(int fd, struct memo *m, const struct sockaddr *sa, socklen_t len)
 	if (a.sa.sa_family != m->domain)
 		return shim_fail(m->domain == AF_INET6 ? EINVAL : EAFNOSUPPORT);
 	if (policy_match(policy_get(), &a))
-		return tcp_replace(fd, m) ? -1 : bind(fd, sa, len);
+		return replace_by_tcp(fd, m) ? -1 : bind(fd, sa, len);
 	int reuse = 0;
 	getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &reuse, &(socklen_t){ sizeof(reuse) });
-	if (api_call(fd, &(struct api_call){ .run = run_bind, .addr = &a, .number = reuse != 0 })) {
-		if (errno == EOPNOTSUPP)
-			log_warn("a socket made before fork cannot be bound in the child");
-		return -1;
-	}
+	while (api_call(fd, &(struct api_call){ .run = run_bind, .addr = &a, .number = reuse != 0 }))
+		if (!replace_stale(fd, m))
+			return -1;
 	m->bound = true;
 	m->port_asked = port_of(&a) != 0;
 	learn_local(fd, m);
@@ -146,14 +146,16 @@ int shim_listen(int fd, struct memo *m, int backlog)
 		return -1;
 	sock_config_ref(cfg);
 	struct api_call c = { .run = run_listen, .cfg = cfg, .number = backlog < 1 ? 1 : (uint64_t)backlog };
-	if (api_call(fd, &c)) {
+	while (api_call(fd, &c)) {
+		if (replace_stale(fd, m))
+			continue;
 		int saved = errno;
 		sock_config_put(cfg);
-		log_warn("listen on %s: %s%s", addr_text(&m->local, text), strerror(saved),
-			 saved == EOPNOTSUPP ? " (the socket was made before fork)" : "");
+		log_warn("listen on %s: %s", addr_text(&m->local, text), strerror(saved));
 		return shim_fail(saved);
 	}
 	m->state = MEMO_LISTENING;
+	m->owner = getpid();
 	m->bound = true;
 	pair_block(fd, BLOCK_MAILBOX);	/* nothing can be written to a listener: no poll shall say so */
 	learn_local(fd, m);
@@ -164,19 +166,12 @@ int shim_listen(int fd, struct memo *m, int backlog)
 
 /* ---- accept --------------------------------------------------------------------------------- */
 
-static int no_engine(const struct memo *m)
-{
-	char text[ADDR_TEXT];
-	log_warn("the process that listened on %s has ended, and its QUIC engine with it: nothing can be accepted "
-		 "(a daemon has to listen after its last fork)", addr_text(&m->local, text));
-	return shim_fail(ECONNABORTED);
-}
-
-static void remember_accepted(const struct memo *listener, const struct record *r)
+static void remember_accepted(const struct memo *listener, int fd, const struct record *r)
 {
 	char peer[ADDR_TEXT], local[ADDR_TEXT];
 	struct memo m = *listener;
 	m.cookie = r->cookie;
+	m.fd = fd;
 	m.state = MEMO_CONNECTED;
 	m.peer = r->peer;
 	m.local = r->local;
@@ -192,14 +187,15 @@ int shim_accept(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len, int
 	if (sa && (!len || (int)*len < 0))
 		return shim_fail(len ? EINVAL : EFAULT);
 	int cancel = api_enter();
-	int got = api_take(fd, RECORD_ACCEPTED, &r, flags & SOCK_CLOEXEC ? MSG_CMSG_CLOEXEC : 0,
-			   flags & SOCK_NONBLOCK, cancel);
+	int got;
+	do {
+		got = api_take(fd, RECORD_ACCEPTED, &r, flags & SOCK_CLOEXEC ? MSG_CMSG_CLOEXEC : 0, flags & SOCK_NONBLOCK,
+			       cancel);
+	} while ((got == -2 || (got < 0 && errno == ECONNRESET)) && replace_listener(fd, m));
 	api_leave(cancel);
-	if (got == -2)
-		return shim_fail(EINVAL);
 	if (got < 0)
-		return errno == ECONNRESET ? no_engine(m) : -1;
-	remember_accepted(m, &r);
+		return got == -2 || errno == ECONNRESET ? shim_fail(EINVAL) : -1;
+	remember_accepted(m, got, &r);
 	api_addr_out(&r.peer, sa, len);
 	return got;
 }
@@ -209,6 +205,11 @@ int shim_accept(int fd, struct memo *m, struct sockaddr *sa, socklen_t *len, int
 static int run_state(struct engine *e, struct api_call *c)
 {
 	return sock_cmd_stream_state(e, c->cookie);
+}
+
+bool shim_is_lost(int fd)
+{
+	return api_call(fd, &(struct api_call){ .run = run_state }) < 0 && (errno == EOPNOTSUPP || errno == EINVAL);
 }
 
 void shim_refresh(int fd, struct memo *m)
@@ -270,14 +271,19 @@ static int start(int fd, const struct addr *a, bool wait, struct addr *local)
 		return -1;
 	if (!text)
 		text = name_recall(a, name) ? name : api_literal(a, name);
-	int ret = api_call(fd, &(struct api_call){ .run = run_connect, .addr = a, .text = text, .cfg = cfg, .number = wait,
-						   .out = local });
-	if (ret < 0 && errno == EOPNOTSUPP)
-		log_warn("a socket made before fork cannot be connected in the child");
-	return ret;
+	return api_call(fd, &(struct api_call){ .run = run_connect, .addr = a, .text = text, .cfg = cfg, .number = wait,
+						.out = local });
 }
 
-static int finish(int fd, struct memo *m, int cancel)
+static int failed(struct memo *m, int err)
+{
+	m->state = MEMO_FRESH;
+	memo_put(m);
+	return shim_fail(err);
+}
+
+/* asked: since it began the program may have learned the cause of a failure by SO_ERROR, which tells it once. */
+static int finish(int fd, struct memo *m, bool asked, int cancel)
 {
 	struct qsock_error cause;
 	int err;
@@ -285,12 +291,14 @@ static int finish(int fd, struct memo *m, int cancel)
 	if (got < 0)
 		return shim_fail(errno == EAGAIN ? EINPROGRESS : errno);
 	if (got & (POLLERR | POLLHUP) && !shim_take_error(fd, &err) && err)
-		return shim_fail(err);
-	if (api_call(fd, &(struct api_call){ .run = run_state }) < 0 && errno == ENOTCONN) {
+		return failed(m, err);
+	if (api_call(fd, &(struct api_call){ .run = run_state }) < 0) {
+		bool reverted = errno == ENOTCONN;
 		api_error_of(fd, &cause);
-		m->state = MEMO_FRESH;
-		memo_put(m);
-		return shim_fail(tcp_errno(cause.os_errno ? cause.os_errno : ECONNREFUSED));
+		if (reverted || (cause.kind != QSOCK_ERR_NONE && !asked))
+			return failed(m, tcp_errno(cause.os_errno ? cause.os_errno : ECONNREFUSED));
+		if (cause.kind != QSOCK_ERR_NONE)
+			return failed(m, ECONNABORTED);
 	}
 	m->state = MEMO_CONNECTED;
 	memo_put(m);
@@ -303,27 +311,21 @@ static int again(int fd, struct memo *m, bool nonblock, int cancel)
 	if (m->state == MEMO_LISTENING || m->state == MEMO_CONNECTED)
 		return shim_fail(EISCONN);
 	if (!nonblock)
-		return finish(fd, m, cancel);
+		return finish(fd, m, true, cancel);
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	if (poll(&p, 1, 0) == 0)
 		return shim_fail(EALREADY);
-	return finish(fd, m, cancel);
+	return finish(fd, m, true, cancel);
 }
 
-static int do_connect(int fd, struct memo *m, struct addr *a, int cancel)
+/* 0 connected, 1 under way, -1/errno; m is brought up to date. */
+static int begin(int fd, struct memo *m, const struct addr *a, bool wait)
 {
-	int flags = fcntl(fd, F_GETFL);
-	if (m->state != MEMO_FRESH)
-		return again(fd, m, flags & O_NONBLOCK, cancel);
-	concrete(a);
-	if (!port_of(a))
-		return shim_fail(ECONNREFUSED);
+	struct addr local = m->local;
 	m->peer = *a;
 	m->state = MEMO_CONNECTING;
 	memo_put(m);
-	bool nonblock = flags & O_NONBLOCK;
-	struct addr local = m->local;
-	int ret = start(fd, a, !nonblock, &m->local);
+	int ret = start(fd, a, wait, &m->local);
 	if (ret < 0) {
 		m->state = MEMO_FRESH;
 		m->local = local;
@@ -331,8 +333,23 @@ static int do_connect(int fd, struct memo *m, struct addr *a, int cancel)
 		m->state = MEMO_CONNECTED;
 	}
 	memo_put(m);
+	return ret;
+}
+
+static int do_connect(int fd, struct memo *m, struct addr *a, int cancel)
+{
+	bool nonblock = fcntl(fd, F_GETFL) & O_NONBLOCK;
+	int ret;
+	if (m->state != MEMO_FRESH)
+		return again(fd, m, nonblock, cancel);
+	concrete(a);
+	if (!port_of(a))
+		return shim_fail(ECONNREFUSED);
+	do {
+		ret = begin(fd, m, a, !nonblock);
+	} while (ret < 0 && replace_stale(fd, m));
 	if (ret == 1)
-		return nonblock ? shim_fail(EINPROGRESS) : finish(fd, m, cancel);
+		return nonblock ? shim_fail(EINPROGRESS) : finish(fd, m, false, cancel);
 	return ret;
 }
 
@@ -346,7 +363,7 @@ int shim_connect(int fd, struct memo *m, const struct sockaddr *sa, socklen_t le
 	if (a.sa.sa_family != m->domain)
 		return shim_fail(EAFNOSUPPORT);
 	if (m->state == MEMO_FRESH && policy_match(policy_get(), &a))
-		return tcp_replace(fd, m) ? -1 : connect(fd, sa, len);
+		return replace_by_tcp(fd, m) ? -1 : connect(fd, sa, len);
 	int cancel = api_enter();
 	int ret = do_connect(fd, m, &a, cancel);
 	api_leave(cancel);

@@ -302,13 +302,18 @@ void pool_started(struct sconn *c)
 	settle_suspects(c, NULL);
 }
 
+static bool server_vanished(const struct sconn *c)
+{
+	return c->cause.kind == QSOCK_ERR_STATELESS_RESET || c->cause.kind == QSOCK_ERR_UNREACHABLE;
+}
+
 void pool_closed(struct sconn *c)
 {
 	struct sstream *s;
 	if (!c->established)
 		settle_suspects(c, &c->cause);
-	else if (c->cfg && !c->suspect && c->cause.kind == QSOCK_ERR_STATELESS_RESET &&
-		 c->side->phase == PHASE_RUNNING && !TAILQ_EMPTY(&c->streams))
+	else if (c->cfg && !c->suspect && server_vanished(c) && c->side->phase == PHASE_RUNNING &&
+		 !TAILQ_EMPTY(&c->streams))
 		suspect(c);
 	if (c->local.sa.sa_family == AF_UNSPEC)
 		c->local = *port_local(c->port->port);

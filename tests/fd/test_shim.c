@@ -18,8 +18,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <unistd.h>
 
@@ -109,6 +112,14 @@ static void expect_end(int fd, int want)
 	assert_int_equal(end, want);
 }
 
+/* What the kernel's socket really has; -1: it is none. */
+static int kernel_option(int fd, int name)
+{
+	int v = -1;
+	socklen_t len = sizeof(v);
+	return syscall(SYS_getsockopt, fd, SOL_SOCKET, name, &v, &len) ? -1 : v;
+}
+
 static void socket__is_no_tcp_socket_and_says_it_is(void **state)
 {
 	int p[2];
@@ -118,20 +129,8 @@ static void socket__is_no_tcp_socket_and_says_it_is(void **state)
 	assert_int_equal(int_option(p[0], SOL_SOCKET, SO_TYPE), SOCK_STREAM);
 	assert_int_equal(int_option(listener, SOL_SOCKET, SO_ACCEPTCONN), 1);
 	assert_int_equal(int_option(p[1], SOL_SOCKET, SO_ACCEPTCONN), 0);
-	const int ours[] = { p[0], p[1], listener };
-	char inode[32], text[256];
-	for (size_t i = 0; i < 3; i++) {
-		bool found = false;
-		struct stat about;
-		FILE *f = fopen("/proc/self/net/tcp", "r");
-		assert_int_equal(fstat(ours[i], &about), 0);
-		snprintf(inode, sizeof(inode), " %ju ", (uintmax_t)about.st_ino);
-		while (f && fgets(text, sizeof(text), f))
-			found |= strstr(text, inode) != NULL;
-		if (f)
-			fclose(f);
-		assert_false(found);
-	}
+	for (int fd = 0; fd < 256; fd++)
+		assert_int_not_equal(kernel_option(fd, SO_PROTOCOL), IPPROTO_TCP);
 	close_pair(p);
 }
 
@@ -289,6 +288,105 @@ static void options__are_kept_and_inherited(void **state)
 	close(p[1]);
 }
 
+/* As fork; in the child a failed assertion is the end and not another test. */
+static pid_t fork_child(void)
+{
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		setenv("CMOCKA_TEST_ABORT", "1", 1);
+	return pid;
+}
+
+/* All of it goes from a nonblocking writer, who waits for POLLOUT, to a reader in the same thread. */
+static void flow(int from, int to)
+{
+	static char piece[65536];
+	size_t sent = 0, got = 0, size = 64 * sizeof(piece);
+	fcntl(from, F_SETFL, O_NONBLOCK);
+	while (got < size) {
+		ssize_t n = sent < size ? write(from, piece, sizeof(piece)) : 0;
+		if (n > 0)
+			sent += (size_t)n;
+		else
+			assert_true(sent >= size || errno == EAGAIN);
+		while ((n = recv(to, piece, sizeof(piece), MSG_DONTWAIT)) > 0)
+			got += (size_t)n;
+		if (got < size)
+			wait_for(sent < size ? from : to, sent < size ? POLLOUT : POLLIN);
+	}
+	assert_int_equal(got, sent);
+}
+
+static void options__small_buffer__is_only_remembered(void **state)
+{
+	int p[2], small = 4096;
+	pair(p);
+	assert_int_equal(setsockopt(p[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	assert_int_equal(setsockopt(p[1], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+	assert_int_equal(int_option(p[0], SOL_SOCKET, SO_SNDBUF), 2 * small);
+	assert_int_equal(int_option(p[1], SOL_SOCKET, SO_RCVBUF), 2 * small);
+	assert_int_equal(kernel_option(p[0], SO_SNDBUF), PAIR_BUFFER);
+	flow(p[0], p[1]);
+	close_pair(p);
+}
+
+static int connecting(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	assert_true(!connect(fd, (struct sockaddr *)&server, sizeof(server)) || errno == EINPROGRESS);
+	return fd;
+}
+
+static void connect__duplicated_meanwhile__buffer_is_wide(void **state)
+{
+	int first = connecting(), c = dup(first);
+	close(first);
+	wait_for(c, POLLOUT);
+	assert_int_equal(int_option(c, SOL_SOCKET, SO_ERROR), 0);
+	assert_int_equal(kernel_option(c, SO_SNDBUF), PAIR_BUFFER);
+	int s = accept(listener, NULL, NULL);
+	flow(c, s);
+	close(c);
+	close(s);
+}
+
+/* As containers have it: the engine cannot take descriptors by itself. */
+static void without_pidfd_getfd(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pidfd_getfd, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof(f) / sizeof(f[0]), f };
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
+}
+
+static void connect__descriptors_cannot_be_taken__buffer_is_wide(void **state)
+{
+	int status;
+#ifdef __SANITIZE_THREAD__
+	skip();
+#endif
+	pid_t pid = fork_child();
+	if (!pid) {
+		without_pidfd_getfd();
+		int c = connecting();
+		wait_for(c, POLLOUT);
+		assert_int_equal(kernel_option(c, SO_SNDBUF), PAIR_BUFFER);
+		write_all(c, "x", 1);
+		_exit(0);
+	}
+	int s = accept(listener, NULL, NULL);
+	wait_for(s, POLLIN);
+	close(s);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void send__with_what_only_tcp_knows(void **state)
 {
 	int p[2], end;
@@ -319,8 +417,7 @@ static void child__exits_by_underscore__delivers_what_it_wrote(void **state)
 	char *buf = malloc(SIZE);
 	int status, end;
 	/* The server's engine is this process's, the client's the child's own. */
-	pid_t pid = fork();
-	assert_true(pid >= 0);
+	pid_t pid = fork_child();
 	if (!pid) {
 		char *out = calloc(1, SIZE);
 		int c = connected();
@@ -334,6 +431,75 @@ static void child__exits_by_underscore__delivers_what_it_wrote(void **state)
 	free(buf);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(WEXITSTATUS(status), 7);
+}
+
+/* Tells its address, and is gone: what accepts is its child, which echoes one byte for each connection, until "q". */
+static void daemonise_after_listen(int tell)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = 77 };
+	socklen_t len = sizeof(at);
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), ep = epoll_create1(0);
+	assert_int_equal(bind(l, (struct sockaddr *)&at, len), 0);
+	assert_int_equal(listen(l, 16), 0);
+	assert_int_equal(getsockname(l, (struct sockaddr *)&at, &len), 0);
+	assert_int_equal(epoll_ctl(ep, EPOLL_CTL_ADD, l, &ev), 0);
+	if (fork())
+		_exit(0);
+	write_all(tell, &at, sizeof(at));
+	for (char c = 0; c != 'q';) {
+		assert_int_equal(epoll_wait(ep, &ev, 1, 10000), 1);
+		assert_int_equal(ev.data.u32, 77);
+		int s = accept(l, NULL, NULL);
+		if (s < 0)
+			continue;
+		if (read(s, &c, 1) == 1)
+			write_all(s, &c, 1);
+		close(s);
+	}
+	_exit(0);
+}
+
+static char echo_at(const struct sockaddr_in *at, char c)
+{
+	int fd = -1, end;
+	for (int i = 0; fd < 0 && i < 200; i++) {	/* refused until the child has noticed */
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (!connect(fd, (const struct sockaddr *)at, sizeof(*at)))
+			break;
+		assert_int_equal(errno, ECONNREFUSED);
+		close(fd);
+		fd = -1;
+		poll(NULL, 0, 20);
+	}
+	assert_true(fd >= 0);
+	write_all(fd, &c, 1);
+	assert_int_equal(read_upto(fd, &c, 1, &end), 1);
+	close(fd);
+	return c;
+}
+
+static void listener__process_that_listened_ends__child_goes_on(void **state)
+{
+	struct sockaddr_in at;
+	int tell[2], end, status;
+#ifdef __SANITIZE_THREAD__
+	skip();
+#endif
+	assert_int_equal(pipe(tell), 0);
+	pid_t pid = fork_child();
+	if (!pid) {
+		close(tell[0]);
+		daemonise_after_listen(tell[1]);
+	}
+	close(tell[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(read_upto(tell[0], &at, sizeof(at), &end), sizeof(at));
+	assert_int_equal(echo_at(&at, 'a'), 'a');
+	assert_int_equal(echo_at(&at, 'q'), 'q');
+	assert_int_equal(read_upto(tell[0], &at, 1, &end), 0);	/* it has ended */
+	close(tell[0]);
 }
 
 static void log__has_a_line_for_each_connection(void **state)
@@ -396,8 +562,12 @@ int main(void)
 		T(connect__refused__and_then_served_on_the_same_socket),
 		T(connect__port_that_stays_tcp__is_tcp),
 		T(options__are_kept_and_inherited),
+		T(options__small_buffer__is_only_remembered),
+		T(connect__duplicated_meanwhile__buffer_is_wide),
+		T(connect__descriptors_cannot_be_taken__buffer_is_wide),
 		T(send__with_what_only_tcp_knows),
 		T(child__exits_by_underscore__delivers_what_it_wrote),
+		T(listener__process_that_listened_ends__child_goes_on),
 		T(log__has_a_line_for_each_connection),
 		T(threads__connect_and_accept_at_once),
 #undef T

@@ -46,7 +46,7 @@ verdict() {	# name, 0 or not
 start_server() {	# program, scenario, host, options...
 	local program=$1 scenario=$2 host=$3
 	shift 3
-	rm -f server.out	# the shell that opens it anew may come later than the first look for the port
+	rm -f server.out	# or the last one's port might be taken for this one's
 	"$bin/$program" server "$scenario" "$host:0" --cert server.pem --key server.key "$@" > server.out 2>&1 &
 	server_pid=$!
 	port=

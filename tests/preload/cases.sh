@@ -194,6 +194,29 @@ case_prefork() {
 	stop "$server"
 }
 
+# nginx: nginx ab curl | nginx, master and 2 workers, reload; ab: 5000 connections, 20 at a time, and keep-alive
+case_nginx() {
+	local u=http://127.0.0.1:$port kind
+	{
+		[ "$(id -u)" -ne 0 ] || echo 'user root;'
+		echo "worker_processes 2; pid $PWD/nginx.pid; error_log $PWD/nginx.err;" 'events { worker_connections 200; }'
+		echo "http { access_log off; server { listen 127.0.0.1:$port; root $data/www; }"
+		for kind in client_body proxy fastcgi uwsgi scgi; do echo "${kind}_temp_path $PWD/tmp.$kind;"; done
+		echo '}'
+	} > nginx.conf
+	serve nginx -c "$PWD/nginx.conf" -e "$PWD/nginx.err" -g 'daemon off;'
+	run small curl -sS "$u/small"
+	run parallel curl -sS --no-progress-meter -Z --parallel-max 8 -o 'p#1' "$u/part[1-8]"
+	local i
+	for i in 1 2 3 4 5 6 7 8; do same p$i "$data/www/part$i"; done
+	run "5000 connections" sh -c 'ab -q -n 5000 -c 20 "$0" | grep -E "^(Complete|Failed|Write|HTML)"' "$u/small"
+	run "keep-alive" sh -c 'ab -q -k -n 5000 -c 20 "$0" | grep -E "^(Complete|Failed|Write|HTML)"' "$u/small"
+	fds_settle
+	kill -HUP "$server"
+	run "after reload" sh -c 'seq 20 | xargs -P 4 -I@ curl -sS "$0"' "$u/small"
+	stop "$server"
+}
+
 # python: $python | a Python asyncio server and client: 50 connections at once, half-close
 case_python() {
 	serve "$python" -u "$here/aserver.py" "$port"

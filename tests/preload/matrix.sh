@@ -212,9 +212,10 @@ dead_children() {
 
 play() {	# name, mode, directory
 	local left
-	mode=$2 dir=$out/$1/$3 mark=$1-$3-$$ straces=0 servers=0 server=
+	# One name for both: programs fit what they print to the length of a path.
+	mode=$2 dir=$out/$1/now mark=$1-$3-$$ straces=0 servers=0 server=
 	transcript=$dir/transcript complaints=$dir/complaints
-	rm -rf "$dir"
+	rm -rf "$dir" "$out/$1/$3"
 	mkdir -p "$dir"
 	: > "$complaints"
 	: > "$transcript"
@@ -235,6 +236,8 @@ play() {	# name, mode, directory
 	[ ! -s case.err ] || complain "the case itself: $(head -n 3 case.err)"
 	[ "$mode" = tcp ] || under_the_shim
 	cd "$out" || exit 1
+	mv "$dir" "$out/$1/$3"
+	dir=$out/$1/$3 transcript=$dir/transcript complaints=$dir/complaints
 }
 
 under_the_shim() {
