@@ -353,12 +353,12 @@ static bool is(const char *scenario, const char *what)
 	return !strcmp(scenario, what);
 }
 
-/* Returns only when everything is delivered, as far as scenarios need it, and the close is on its way. */
 static void shut(uint64_t code, const char *reason)
 {
 	SSL_SHUTDOWN_EX_ARGS args = { .quic_error_code = code, .quic_reason = reason };
 
-	while (SSL_shutdown_ex(conn, SSL_SHUTDOWN_FLAG_RAPID, &args, sizeof(args)) < 0)
+	/* 0: it has not left yet. */
+	while (SSL_shutdown_ex(conn, SSL_SHUTDOWN_FLAG_RAPID, &args, sizeof(args)) != 1)
 		wait_for_packets(conn);
 }
 
