@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make interop-more in the Debian 13 tree of tests/debian13.sh, which has mounted and built what is needed. The packages come
-# from the tree's own mirror, once.
+# make interop-more in the Debian 13 tree of tests/debian13.sh, which has mounted and built what is needed. The packages
+# come from the tree's own mirror, once.
 set -euo pipefail
 tree=$1
 inside() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"; }

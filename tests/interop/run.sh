@@ -102,7 +102,8 @@ run() {	# name, client, server, scenario, host, options...
 }
 
 all_scenarios() {	# client, server
-	local c=$1 s=$2 p="$1-to-$2" retries= update=200 scenarios=(echo bulk streams reset stop close sclose resume badca badalpn)
+	local c=$1 s=$2 p="$1-to-$2" retries= update=200
+	local scenarios=(echo bulk streams reset stop close sclose resume badca badalpn)
 	case $s in
 	aioquic) scenarios=(echo bulk streams reset stop close sclose resume badca) ;;	# badalpn: 0x128 is its code
 	# OpenSSL 3.5 has no call for STOP_SENDING with a code, and its server tells nobody that a handshake failed.

@@ -73,6 +73,8 @@ static struct stream *add(SSL *ssl)
 	if (!s || !streams)
 		fail("no memory");
 	*s = (struct stream){ .ssl = ssl };
+	/* A server's streams do not have it from the context. */
+	SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	int type = SSL_get_stream_type(ssl);
 	s->in_end = !(type & SSL_STREAM_TYPE_READ);
 	s->out_end = !(type & SSL_STREAM_TYPE_WRITE);
@@ -351,12 +353,12 @@ static bool is(const char *scenario, const char *what)
 	return !strcmp(scenario, what);
 }
 
-/* Returns only when everything is delivered, as far as scenarios need it, and the close is on its way. */
 static void shut(uint64_t code, const char *reason)
 {
 	SSL_SHUTDOWN_EX_ARGS args = { .quic_error_code = code, .quic_reason = reason };
 
-	while (SSL_shutdown_ex(conn, SSL_SHUTDOWN_FLAG_RAPID, &args, sizeof(args)) < 0)
+	/* 0: it has not left yet. */
+	while (SSL_shutdown_ex(conn, SSL_SHUTDOWN_FLAG_RAPID, &args, sizeof(args)) != 1)
 		wait_for_packets(conn);
 }
 
@@ -489,7 +491,6 @@ static SSL_CTX *make_context(const SSL_METHOD *method)
 		fail("cipher suite");
 	if (groups && !SSL_CTX_set1_groups_list(ctx, groups))
 		fail("groups");
-	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(ctx, keep_session);
 	return ctx;
