@@ -29,14 +29,49 @@ static _Atomic(struct host *) the_host;
 static struct engine_hooks hooks;
 static struct engine *newest;		/* keeps a forked child's copy of its parent's engine reachable */
 
-/* ---- the host page ------------------------------------------------------- */
+/* ---- fork ---------------------------------------------------------------- */
 
-static void forked_child(void)
+/* A child has nobody to release what the engine's thread held when it was made: locks of OpenSSL, of allocators other
+ * than glibc's. So that thread stands still meanwhile, and neither begins nor ends. */
+
+static _Thread_local struct host *forking;	/* its gate is ours */
+
+static void before_fork(void)
 {
 	struct host *h = atomic_load(&the_host);
-	if (h)		/* done by the kernel already, where it knows MADV_WIPEONFORK */
-		memset(h, 0, sizeof(*h));
+	if (!h || engine_self)
+		return;
+	forking = h;
+	pthread_mutex_lock(&h->gate);
+	commands_hold(h);
 }
+
+static void in_parent(void)
+{
+	struct host *h = forking;
+	if (!h)
+		return;
+	commands_release(h);
+	pthread_mutex_unlock(&h->gate);
+	forking = NULL;
+}
+
+static void in_child(void)
+{
+	struct host *h = forking;
+	if (!h)
+		return;
+	pthread_mutex_unlock(&h->gate);		/* ThreadSanitizer knows nothing of what comes next, */
+	memset(h, 0, sizeof(*h));		/* which the kernel did already, where it has MADV_WIPEONFORK */
+	forking = NULL;
+}
+
+__attribute__((constructor(FORK_ENGINE))) static void at_load(void)
+{
+	pthread_atfork(before_fork, in_parent, in_child);
+}
+
+/* ---- the host page ------------------------------------------------------- */
 
 /* Threads may still run and call. A new engine would work on what later handlers take away. */
 static void at_exit(void)
@@ -66,7 +101,6 @@ static struct host *host_get(void)
 		munmap(h, sizeof(*h));
 		return other;
 	}
-	pthread_atfork(NULL, NULL, forked_child);
 	/* Exit handlers run in reverse: OpenSSL's, which frees what our last packets are made with, has to come after ours. */
 	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL);
 	atexit(at_exit);
@@ -149,6 +183,8 @@ static void *engine_main(void *arg)
 	engine_self = NULL;
 	/* The end of the thread would do it too, but only some time after pthread_join returned. */
 	close_from(0);
+	OPENSSL_thread_stop();
+	pthread_mutex_unlock(&h->gate);
 	return NULL;
 }
 
@@ -173,6 +209,7 @@ static int engine_create(struct host *h)
 		return ENOMEM;
 	e->host = h;
 	sem_init(&e->ready, 0, 0);
+	pthread_mutex_lock(&h->gate);
 	int err = thread_create(h, e);
 	if (!err) {
 		while (sem_wait(&e->ready) < 0)
@@ -181,6 +218,7 @@ static int engine_create(struct host *h)
 		if (err)
 			pthread_join(h->thread, NULL);
 	}
+	pthread_mutex_unlock(&h->gate);
 	if (err) {
 		sem_destroy(&e->ready);
 		mem_free(e);

@@ -9,7 +9,8 @@
  *
  * fork: a child has no engine; its first engine_call starts a fresh one and
  * forgets (does not free, does not close) what belonged to the parent's: that
- * memory is the child's copy and stays allocated by intent. */
+ * memory is the child's copy and stays allocated by intent. The parent's engine
+ * stands still for that moment, so that no lock it takes is held in the child. */
 #ifndef IO_ENGINE_H
 #define IO_ENGINE_H
 
@@ -19,6 +20,12 @@
 #include <bsd/sys/tree.h>
 
 struct engine;
+
+/* Locks that fork has to take come in an order, and handlers of pthread_atfork run in the reverse of the one they are
+ * registered in: first those whose holders wait for the engine (constructors without a priority), then the engine is
+ * stopped, then those that the engine takes (constructors of FORK_LOCK_INNER). */
+#define FORK_LOCK_INNER 200
+#define FORK_ENGINE 300
 
 /* ---- from any thread of the application --------------------------------- */
 

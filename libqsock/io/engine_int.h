@@ -38,9 +38,11 @@ struct command {
 
 struct host {
 	pthread_mutex_t life;	/* held while starting and stopping; zero is unlocked */
+	pthread_mutex_t gate;	/* held over fork, and while the thread comes into being and ends */
 	bool exiting;		/* under life; exit handlers have stopped the engine for good */
 	_Atomic(struct command *) queue;	/* newest first; NULL: nobody takes commands */
 	atomic_int wake;	/* enum wake_state */
+	atomic_int releases;	/* futex: so often was the engine released from standing still */
 	atomic_int pid, tid;	/* of the engine thread */
 	struct engine *engine;	/* under life */
 	pthread_t thread;	/* under life */
@@ -56,6 +58,7 @@ struct engine {
 	int timer_fd;		/* only where epoll_pwait2 is missing, else -1 */
 	int self_pidfd;		/* opened by the first engine_take_fd, else -1 */
 	struct carry *carry;	/* courier.c: of the command that is run, or NULL */
+	bool hold;		/* after this command: stand still */
 	uint64_t now_us;
 	struct timers timers;
 	bool firing;
@@ -67,6 +70,7 @@ struct engine {
 	unsigned spin_skipped;	/* short sleeps since, a spin would have paid */
 	bool one_cpu;
 	bool stopping;
+	bool gate_taken;	/* by someone else, or the loop had ended: it looks again at once */
 	uint64_t stop_at_us;
 	bool lossy;		/* what the hooks said in the end */
 	void *data;
@@ -85,6 +89,10 @@ extern _Thread_local struct engine *engine_self;	/* set on the engine thread onl
 bool command_push(struct host *h, struct command *c);
 /* Wait until it has run. False: this process is a fork made meanwhile, it will never run. */
 bool command_wait(struct host *h, struct command *c);
+/* Have the engine, if there is one, stand still between two commands, where it holds no lock, until it is released.
+ * Under gate. */
+void commands_hold(struct host *h);
+void commands_release(struct host *h);
 /* Engine thread: run what is queued. False: nothing was. */
 bool commands_run(struct engine *e);
 static inline bool commands_pending(struct engine *e)
@@ -101,7 +109,7 @@ void wake_settle(struct engine *e);		/* wait until no thread is about to signal 
 
 /* loop.c */
 int loop_open(struct engine *e);		/* 0 or -1/errno */
-void loop_run(struct engine *e);		/* until stopped */
+void loop_run(struct engine *e);		/* until stopped; returns with the host's gate */
 
 const struct engine_hooks *engine_hooks(void);
 

@@ -244,7 +244,7 @@ static void loop_wait(struct engine *e)
 	uint64_t until_us = first ? first->at_us : UINT64_MAX;
 	if (e->stopping && e->stop_at_us < until_us)
 		until_us = e->stop_at_us;
-	if (!TAILQ_EMPTY(&e->deferred) || commands_pending(e))
+	if (!TAILQ_EMPTY(&e->deferred) || commands_pending(e) || e->gate_taken)
 		until_us = 0;
 	if (until_us <= engine_refresh_now(e)) {
 		poll_once(e);
@@ -258,6 +258,7 @@ static void loop_wait(struct engine *e)
 	sleep_until(e, until_us);
 }
 
+/* If so, the gate is ours. */
 static bool loop_ended(struct engine *e)
 {
 	if (!e->stopping)
@@ -265,7 +266,14 @@ static bool loop_ended(struct engine *e)
 	const struct engine_hooks *h = engine_hooks();
 	if (h->idle && !h->idle(e) && e->now_us < e->stop_at_us)
 		return false;
-	return commands_close(e);
+	/* A thread that forks has it, and is about to hold us. */
+	e->gate_taken = pthread_mutex_trylock(&e->host->gate);
+	if (e->gate_taken)
+		return false;
+	if (commands_close(e))
+		return true;
+	pthread_mutex_unlock(&e->host->gate);
+	return false;
 }
 
 void loop_run(struct engine *e)

@@ -93,16 +93,39 @@ bool command_wait(struct host *h, struct command *c)
 	return true;
 }
 
+static int hold(struct engine *e, void *arg)
+{
+	e->hold = true;
+	return 0;
+}
+
+void commands_hold(struct host *h)
+{
+	struct command c = { .fn = hold };
+	if (command_push(h, &c))
+		command_wait(h, &c);
+}
+
+void commands_release(struct host *h)
+{
+	atomic_fetch_add(&h->releases, 1);
+	futex(&h->releases, FUTEX_WAKE, 1, NULL);
+}
+
 /* ---- engine thread ------------------------------------------------------- */
 
 static void command_run(struct engine *e, struct command *c)
 {
+	const int releases = atomic_load(&e->host->releases);
 	errno = 0;
 	c->ret = c->fn(e, c->arg);
 	c->err = errno;
 	/* After this exchange c is gone; waking an address that went out of use hurts nobody. */
 	if (atomic_exchange(&c->state, CMD_DONE) == CMD_ASLEEP)
 		futex(&c->state, FUTEX_WAKE, 1, NULL);
+	while (e->hold && atomic_load(&e->host->releases) == releases)
+		futex(&e->host->releases, FUTEX_WAIT, releases, NULL);
+	e->hold = false;
 }
 
 bool commands_run(struct engine *e)

@@ -18,10 +18,6 @@
 #include "io/port.h"
 #include "qsock.h"
 
-/* fork takes api.c's lock first, whose holders wait for the engine, and then those that the engine takes: handlers run
- * in the reverse of the order they were registered in, and constructors with a priority come before those without. */
-#define FORK_LOCK_INNER 200
-
 /* ---- configuration (config.c; caller's thread) --------------------------- */
 
 /* A checked, loaded, immutable qsock_config. Reference counted, thread-safe. Equal configurations give the same

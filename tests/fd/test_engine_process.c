@@ -7,12 +7,14 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <openssl/bio.h>
 
 #include "support/child.h"
 #include "support/enginetest.h"
@@ -153,19 +155,100 @@ static void fork__child__makes_its_own(void **state)
 	assert_int_equal(engine_call(its_tid, NULL), tid);
 }
 
+static sem_t calling;
+
+static void *call_until_enough(void *arg)
+{
+	bool failed = engine_call(nothing, NULL);
+	sem_post(&calling);
+	while (!failed && !atomic_load(&enough))
+		failed = engine_call(nothing, NULL);
+	return failed ? &calling : NULL;
+}
+
 static void fork__while_threads_call__no_deadlock(void **state)
 {
 	skip_under_tsan();
 	pthread_t t[2];
 	void *failed;
-	for (int i = 0; i < 2; i++)
-		assert_int_equal(pthread_create(&t[i], NULL, caller, NULL), 0);
+	sem_init(&calling, 0, 0);
+	atomic_store(&enough, false);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pthread_create(&t[i], NULL, call_until_enough, NULL), 0);
+		sem_wait(&calling);
+	}
 	for (int i = 0; i < 20; i++)
 		in_child(child_of_a_fork);
+	atomic_store(&enough, true);
 	for (int i = 0; i < 2; i++) {
 		pthread_join(t[i], &failed);
 		assert_null(failed);
 	}
+	sem_destroy(&calling);
+}
+
+static struct busy {
+	struct deferred work;
+	struct engine *e;
+} busy;
+
+/* Allocators have locks, and OpenSSL takes one for the extra data of each object. */
+static void allocate_all_the_time(struct deferred *d)
+{
+	for (size_t i = 0; i < 100; i++) {
+		BIO_free(BIO_new(BIO_s_mem()));
+		free(malloc(i * 100));
+	}
+	engine_defer(busy.e, d);
+}
+
+static int keep_busy(struct engine *e, void *arg)
+{
+	busy = (struct busy){ .work.run = allocate_all_the_time, .e = e };
+	engine_defer(e, &busy.work);
+	return 0;
+}
+
+static void allocating_child(void)
+{
+	for (size_t i = 0; i < 100; i++) {
+		BIO_free(BIO_new(BIO_s_mem()));
+		free(malloc(i * 100));
+	}
+	CHECK(engine_call(nothing, NULL) == 0);
+	engine_stop(0);
+}
+
+static void fork__busy_engine__its_locks_are_free_in_the_child(void **state)
+{
+	skip_under_tsan();
+	assert_int_equal(engine_call(keep_busy, NULL), 0);
+	for (int i = 0; i < 200; i++)
+		in_child(allocating_child);
+}
+
+static void *start_and_stop(void *arg)
+{
+	while (!atomic_load(&enough)) {
+		engine_call(keep_busy, NULL);
+		engine_stop(0);
+	}
+	return NULL;
+}
+
+static void fork__engine_that_comes_and_goes__its_locks_are_free_in_the_child(void **state)
+{
+	skip_under_tsan();
+#ifdef __SANITIZE_ADDRESS__
+	skip();		/* its allocator's own locks are not seen to in a fork, and this thread allocates */
+#endif
+	pthread_t t;
+	atomic_store(&enough, false);
+	assert_int_equal(pthread_create(&t, NULL, start_and_stop, NULL), 0);
+	for (int i = 0; i < 200; i++)
+		in_child(allocating_child);
+	atomic_store(&enough, true);
+	pthread_join(t, NULL);
 }
 
 static void fork__bare_clone__makes_its_own(void **state)
@@ -249,6 +332,8 @@ int main(void)
 		T(engine_call__signals_to_the_caller__not_interrupted),
 		T(fork__child__makes_its_own),
 		T(fork__while_threads_call__no_deadlock),
+		T(fork__busy_engine__its_locks_are_free_in_the_child),
+		T(fork__engine_that_comes_and_goes__its_locks_are_free_in_the_child),
 		T(fork__bare_clone__makes_its_own),
 		T(fork__exit_in_child__leaves_parent_alone),
 		T(exit__running_engine__is_stopped_in_order),
